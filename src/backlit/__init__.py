@@ -1,0 +1,1 @@
+"""backlit: convolutional backpropagation you can see through."""

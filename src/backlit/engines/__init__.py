@@ -1,0 +1,1 @@
+"""The engines that compute convolutions and pools, and the choice among them."""

@@ -1,0 +1,63 @@
+"""Files written whole or not at all: whatever happens while one is written, the old one or the new one is there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], None]) -> None:
+    """Write a file so that a crash at any moment leaves the old content or the new, never a part of either.
+
+    The content goes to a temporary file in the same folder, is flushed and synced, renamed over `path`, and the
+    folder is synced too.
+
+    Args:
+        path: the file to write; its folder must exist.
+        content: the bytes, or a function that writes them to the open binary file it is given.
+
+    Raises:
+        OSError: the folder does not exist, or cannot be written to; then `path` is as it was.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_atomic(pathlib.Path(folder, "note.txt"), b"whole")
+        ...     print(pathlib.Path(folder, "note.txt").read_text())
+        whole
+    """
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(f"path {str(path)!r} is a folder, and a file is to be written: add a file name.")
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"path {str(path)!r} lies in a folder that does not exist: create it first.") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable, where the system can sync a folder."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
