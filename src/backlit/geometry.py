@@ -322,7 +322,7 @@ class PoolGeometry:
         batch: N, may be 0. channels: C.
         input_size: spatial sizes, one to three of them.
         kernel_size, stride, dilation: one per axis, or one int for all; a stride of None is the kernel size.
-        padding: as a convolution's. ceil_mode: round the output size up.
+        padding: as a convolution's, but never negative. ceil_mode: round the output size up.
 
     Raises:
         TypeError, ValueError, OverflowError: as `ConvGeometry`.
@@ -350,6 +350,8 @@ class PoolGeometry:
         stride = kernel if self.stride is None else per_axis("stride", self.stride, axes, 1)
         dilation = per_axis("dilation", self.dilation, axes, 1)
         pads = padding_pairs(self.padding, size, kernel, stride, dilation)
+        if any(pad < 0 for pair in pads for pad in pair):
+            raise ValueError(f"padding is {pads}, and a pool cannot crop: slice x instead.")
         windows = []
         for i, k, s, d, (low, high) in zip(size, kernel, stride, dilation, pads, strict=True):
             extent = window_extent(k, d)

@@ -1,1 +1,18 @@
-"""The engines that compute convolutions and pools, and the choice among them."""
+"""The engines that compute convolutions and pools: gemm (NumPy) and loops (the definition), and the choice among them."""
+
+from backlit.engines.choice import Choice, engine_for, explain_choice, names, run, use
+from backlit.engines.engine import Engine, Plan
+from backlit.engines.threads import get_num_threads, set_num_threads
+
+__all__ = [
+    "Choice",
+    "Engine",
+    "Plan",
+    "engine_for",
+    "explain_choice",
+    "get_num_threads",
+    "names",
+    "run",
+    "set_num_threads",
+    "use",
+]

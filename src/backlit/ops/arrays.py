@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from backlit.engines.memory import Array, empty, zeros
 
-__all__ = ["Array", "as_array", "as_integers", "as_upstream", "check_cache", "empty", "zeros"]
+__all__ = ["Array", "as_array", "as_integers", "as_upstream", "check_cache", "check_needs", "empty", "zeros"]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _Cache = TypeVar("_Cache")
@@ -72,7 +73,9 @@ def as_integers(name: str, value: Any) -> Array:
     """
     array = _exported(name, value)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} has dtype {array.dtype}, and an integer array is needed: pass {name}.astype(np.int64).")
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, and an integer array is needed: pass {name}.astype(np.int64)."
+        )
     return array
 
 
@@ -91,12 +94,30 @@ def check_cache(operation: str, cache: object, kind: type[_Cache]) -> _Cache:
     return cache
 
 
+def check_needs(needs: Any, known: Collection[str]) -> frozenset[str]:
+    """The gradients that a backward pass is asked for, as a set.
+
+    Raises:
+        TypeError, ValueError: it is no collection of names, or one of them is no gradient of this operation.
+    """
+    if isinstance(needs, str) or not isinstance(needs, Collection):
+        raise TypeError(
+            f'needs is {needs!r}, and a collection of names is needed, such as ("{next(iter(known))}",).'
+        )
+    for name in needs:
+        if name not in known:
+            raise ValueError(f"needs holds {name!r}, and the gradients are {', '.join(known)}.")
+    return frozenset(needs)
+
+
 def _exported(name: str, value: Any) -> Array:
     """`value` as any NumPy array, with the errors of its own export turned into sentences that name the argument."""
     if value is None:
         raise TypeError(f"{name} is None, and an array of float32 or float64 is needed.")
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost: fill it first, {name}.filled(0).")
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be lost: fill it first, {name}.filled(0)."
+        )
     try:
         if hasattr(value, "__array__") or not hasattr(value, "__dlpack__"):
             return np.asarray(value)

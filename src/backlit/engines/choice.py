@@ -1,0 +1,188 @@
+"""The choice among engines: an ordered list, the first that supports a problem runs it, and every level can be forced."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import TracebackType
+from typing import Any
+
+from backlit.engines import gemm, loops
+from backlit.engines.engine import PASSES, Engine, Geometry, Plan
+from backlit.geometry import ConvGeometry
+from backlit.sizes import check_layout
+
+ENGINES: tuple[Engine, ...] = (gemm.ENGINE, loops.ENGINE)  # fastest first; the last serves everything
+
+_DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Forced:
+    """What has been asked for; None leaves a level open."""
+
+    engine: str | None = None
+    algorithm: str | None = None
+    isa: str | None = None
+    source: tuple[str, str, str] = ("engine", "algorithm", "isa")  # what to call them in a message
+
+    def candidates(self) -> tuple[Engine, ...]:
+        """The engines that have all that is asked for, or the error that tells what there is."""
+        engines = [e for e in ENGINES if self.engine in (None, e.name)]
+        if not engines:
+            raise ValueError(f"{self.source[0]} is {self.engine!r}, and the engines are {_words(names())}.")
+        for level, wanted, offers in ((1, self.algorithm, "algorithms"), (2, self.isa, "isas")):
+            if wanted is None:
+                continue
+            fitting = [e for e in engines if wanted in getattr(e, offers)]
+            if not fitting:
+                there = "; ".join(f"{e.name} has {_words(getattr(e, offers)) or 'none'}" for e in engines)
+                raise ValueError(
+                    f"{self.source[level]} is {wanted!r}, and of the {offers} of the engines {there}."
+                )
+            engines = fitting
+        return tuple(engines)
+
+
+class use:
+    """Force an engine, and inside it an algorithm and an instruction set, for the `with` block, in this Python thread.
+
+    Args:
+        engine: one of `names()`. algorithm, isa: of that engine; None leaves the choice to it.
+
+    Raises:
+        ValueError: a value that does not exist. Inside the block, a problem that the engine cannot serve is an error.
+
+    Example:
+        >>> with use("loops"):
+        ...     print(explain_choice("conv1d:n1,c1-1,i5,k3")["conv_forward"].engine)
+        loops
+    """
+
+    def __init__(self, engine: str, algorithm: str | None = None, isa: str | None = None) -> None:
+        for name, value in (("engine", engine), ("algorithm", algorithm), ("isa", isa)):
+            if not isinstance(value, str) and (value is not None or name == "engine"):
+                raise TypeError(
+                    f"{name} is {value!r}, and a name is needed: the engines are {_words(names())}."
+                )
+        self._forced = Forced(engine, algorithm, isa)
+        self._forced.candidates()
+
+    def __enter__(self) -> None:
+        _thread.forced = (*_stack(), self._forced)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _thread.forced = _stack()[:-1]
+
+
+@dataclass(frozen=True)
+class Choice(Mapping[str, Plan]):
+    """The plans of all three passes of a problem, by name; printing it tells what was chosen and why."""
+
+    geometry: ConvGeometry
+    dtype: str
+    layout: str
+    plans: tuple[tuple[str, Plan], ...]
+
+    def __getitem__(self, name: str) -> Plan:
+        return dict(self.plans)[name]
+
+    def __iter__(self) -> Any:
+        return iter(dict(self.plans))
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def __str__(self) -> str:
+        lines = [f"{self.geometry}  {self.dtype}, {self.layout}"]
+        for name, plan in self.plans:
+            isa = f", {plan.isa}" if plan.isa else ""
+            lines.append(
+                f"  {name}: {plan.engine}, {plan.algorithm}{isa}, threads {plan.threads}: {plan.reason}"
+            )
+            lines += [f"    {figure}: {value:,}" for figure, value in plan.figures.items()]
+        return "\n".join(lines)
+
+
+def names() -> tuple[str, ...]:
+    """The engines that are here, in the order in which they are tried.
+
+    Example:
+        >>> names()
+        ('gemm', 'loops')
+    """
+    return tuple(engine.name for engine in ENGINES)
+
+
+def explain_choice(
+    geometry: ConvGeometry | str, dtype: Any = "float32", layout: str = "channels_first"
+) -> Choice:
+    """Which engine and algorithm would compute each of the three passes of a convolution, and why.
+
+    Args:
+        geometry: a ConvGeometry or its descriptor.
+        dtype: "float32" or "float64". layout: "channels_first" or "channels_last".
+
+    Raises:
+        TypeError, ValueError: no such geometry, dtype or layout; or what is forced cannot serve it.
+
+    Example:
+        >>> print(explain_choice("conv1d:n1,c1-1,i5,k3")["conv_forward"].algorithm)
+        im2col
+    """
+    if not isinstance(geometry, ConvGeometry):
+        geometry = ConvGeometry.parse(geometry)
+    name = getattr(dtype, "__name__", None) or str(dtype)
+    if name not in _DTYPES:
+        raise ValueError(f"dtype is {dtype!r}, and it has to be 'float32' or 'float64'.")
+    check_layout(layout)
+    plain = geometry.convolution
+    plans = tuple((op, engine_for(op, plain, name, layout).plan(op, plain, name, layout)) for op in PASSES)
+    return Choice(geometry, name, layout, plans)
+
+
+def engine_for(operation: str, geometry: Geometry, dtype: str, layout: str) -> Engine:
+    """The first engine, of those not excluded by force, that has an operation and supports a problem."""
+    refusals = []
+    for engine in (_stack() or (_environment(),))[-1].candidates():
+        refusal = (
+            engine.refusal(operation, geometry, dtype, layout)
+            if operation in engine.functions
+            else f"it has no {operation}"
+        )
+        if not refusal:
+            return engine
+        refusals.append(f"engine {engine.name}: {refusal}")
+    raise ValueError(f"{operation} of {geometry} cannot be served as forced: {'; '.join(refusals)}.")
+
+
+def run(operation: str, geometry: Geometry, layout: str, *arrays: Any) -> Any:
+    """Compute an operation on validated arrays by the engine chosen for it; see `Engine` for the operations."""
+    engine = engine_for(operation, geometry, arrays[0].dtype.name, layout)
+    return engine.functions[operation](geometry, layout, *arrays)
+
+
+_thread = threading.local()
+
+
+def _stack() -> tuple[Forced, ...]:
+    """What this thread's open `use` blocks force, the innermost last."""
+    forced: tuple[Forced, ...] = getattr(_thread, "forced", ())
+    return forced
+
+
+@cache
+def _environment() -> Forced:
+    """What BACKLIT_ENGINE, BACKLIT_ALGORITHM and BACKLIT_ISA force, read once, at the first computation."""
+    variables = ("BACKLIT_ENGINE", "BACKLIT_ALGORITHM", "BACKLIT_ISA")
+    engine, algorithm, isa = (os.environ.get(name) or None for name in variables)
+    return Forced(engine, algorithm, isa, variables)
+
+
+def _words(values: tuple[str, ...]) -> str:
+    return ", ".join(values)

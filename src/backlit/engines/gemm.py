@@ -1,0 +1,273 @@
+"""Convolution as matrix multiplication in NumPy: im2col, its adjoint col2im, and a product of matrices per block.
+
+A block is some samples, or some output positions of one sample, whose columns fit into the workspace. In it the samples
+are the innermost axis, so that copying a tap's window moves long runs:
+
+    columns[g, (c, tap), (o, n)] = x[n, g*C + c, stride*o + dilation*tap - pad]        im2col; zeros where padding is read
+    y  = w @ columns            dcolumns = w^T @ dy, dx = col2im(dcolumns)            dw = dy @ columns^T
+
+Zeros stand for the padding, so an infinite or NaN weight (or upstream gradient) also reaches the outputs (or weight
+gradients) that meet it only in the padding; the loops engine does not spread it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from backlit.engines.engine import PASSES, POOLS, Engine, Geometry, Plan
+from backlit.engines.memory import Array, empty, zeros
+from backlit.geometry import ConvGeometry, PoolGeometry
+from backlit.incidence import axes, count
+
+WORKSPACE = 4 << 20  # bytes of columns and their product in one block; fits the caches that matter
+
+Slices = tuple[slice, ...]
+
+
+def conv_forward(g: ConvGeometry, layout: str, x: Array, w: Array, b: Array | None) -> Array:
+    """y = w @ im2col(x) + b, block by block."""
+    y = empty(g.shapes(layout)[2], x.dtype)
+    xs, ys, matrix = _grouped(x, g, layout), _grouped(y, g, layout), _matrix(w, g, layout)
+    bias = 0 if b is None else b.reshape(g.groups, -1, *(1,) * g.axes, 1)
+    with np.errstate(all="ignore"):
+        for samples, rows in _blocks(g, x.dtype.itemsize):
+            columns = _im2col(g, layout, _gathered(xs, samples), rows)
+            target = ys[_at(..., *rows, samples)]
+            np.add((matrix @ columns).reshape(target.shape), bias, out=target)
+    return y
+
+
+def conv_grad_input(g: ConvGeometry, layout: str, w: Array, dy: Array) -> Array:
+    """dx = col2im(w^T @ dy), block by block."""
+    dx = zeros(g.shapes(layout)[0], dy.dtype)
+    dxs, dys, matrix = _grouped(dx, g, layout), _grouped(dy, g, layout), _matrix(w, g, layout)
+    with np.errstate(all="ignore"):
+        for samples, rows in _blocks(g, dy.dtype.itemsize):
+            upstream = _gathered(dys[_at(..., *rows, slice(None))], samples)
+            columns = np.matmul(matrix.swapaxes(1, 2), upstream.reshape(*upstream.shape[:2], -1))
+            _col2im(g, layout, columns, dxs[..., samples], rows)
+    return dx
+
+
+def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array:
+    """dw = sum over the blocks of dy @ im2col(x)^T."""
+    dw = zeros(g.shapes(layout)[1], x.dtype)
+    xs, dys, matrix = _grouped(x, g, layout), _grouped(dy, g, layout), _matrix(dw, g, layout)
+    # a product as large as dw is added in slices of filters, so that it stays within the workspace too
+    filters = max(1, WORKSPACE // max(1, dw.nbytes * g.groups // g.out_channels))
+    with np.errstate(all="ignore"):
+        for samples, rows in _blocks(g, x.dtype.itemsize):
+            columns = _im2col(g, layout, _gathered(xs, samples), rows).swapaxes(1, 2)
+            upstream = _gathered(dys[_at(..., *rows, slice(None))], samples)
+            upstream = upstream.reshape(*upstream.shape[:2], -1)
+            for first in range(0, matrix.shape[1], filters):
+                part = slice(first, first + filters)
+                matrix[:, part] += upstream[:, part] @ columns
+    return dw
+
+
+def max_pool_forward(g: PoolGeometry, layout: str, x: Array) -> tuple[Array, Array]:
+    """y = the largest of each window, tap by tap; the first of equals wins, NaN wins over all."""
+    windows, taps = g.windows, prod(g.windows.kernel_size)
+    shape = windows.shapes(layout)[2]
+    y, winners = empty(shape, x.dtype), empty(shape, np.min_scalar_type(taps))
+    y.fill(-np.inf)
+    winners.fill(taps)
+    xs, ys, won = (_channels_first(a, layout) for a in (x, y, winners))
+    for samples in _sample_blocks(windows):
+        has_nan = bool(np.isnan(xs[samples].min()))
+        for tap, rows, reads in _taps(windows):
+            here = _at(samples, slice(None), *rows)
+            value, best, winner = xs[_at(samples, slice(None), *reads)], ys[here], won[here]
+            better = value > best
+            better |= winner == taps
+            if has_nan:
+                better |= np.isnan(value) & ~np.isnan(best)
+            np.copyto(best, value, where=better)
+            np.copyto(winner, tap, where=better, casting="unsafe")
+    return y, winners
+
+
+def max_pool_backward(g: PoolGeometry, layout: str, dy: Array, winners: Array) -> Array:
+    """dx = dy, sent to the tap that won each window."""
+    dx = zeros(g.windows.shapes(layout)[0], dy.dtype)
+    dxs, dys, won = (_channels_first(a, layout) for a in (dx, dy, winners))
+    for samples in _sample_blocks(g.windows):
+        for tap, rows, reads in _taps(g.windows):
+            target, here = dxs[_at(samples, slice(None), *reads)], _at(samples, slice(None), *rows)
+            np.add(target, dys[here], out=target, where=won[here] == tap)
+    return dx
+
+
+def avg_pool_forward(g: PoolGeometry, layout: str, x: Array, divisors: Array) -> Array:
+    """y = sum of each window, tap by tap, over its divisor."""
+    y = zeros(g.windows.shapes(layout)[2], x.dtype)
+    xs, ys = _channels_first(x, layout), _channels_first(y, layout)
+    with np.errstate(all="ignore"):
+        for _, rows, reads in _taps(g.windows):
+            ys[_at(..., *rows)] += xs[_at(..., *reads)]
+        ys /= divisors.astype(x.dtype)
+    return y
+
+
+def avg_pool_backward(g: PoolGeometry, layout: str, dy: Array, divisors: Array) -> Array:
+    """dx = dy over its divisor, sent to every tap of the window."""
+    dx = zeros(g.windows.shapes(layout)[0], dy.dtype)
+    dxs, dys = _channels_first(dx, layout), _channels_first(dy, layout)
+    with np.errstate(all="ignore"):
+        shares = dys / divisors.astype(dy.dtype)
+        for _, rows, reads in _taps(g.windows):
+            dxs[_at(..., *reads)] += shares[_at(..., *rows)]
+    return dx
+
+
+@lru_cache(maxsize=256)
+def _block_sizes(g: ConvGeometry, itemsize: int) -> tuple[int, ...]:
+    """Samples and output positions per axis of one block; several samples only where all of a sample's outputs fit."""
+    column = itemsize * (g.in_channels * prod(g.kernel_size) + g.out_channels)
+    room, sizes = max(1, WORKSPACE // column), []
+    for outputs in reversed(g.output_size):
+        sizes.append(min(outputs, room))
+        room //= sizes[-1]
+    sample = column * prod(g.output_size) + itemsize * g.in_channels * prod(g.input_size)
+    samples = max(1, min(g.batch, WORKSPACE // sample)) if tuple(reversed(sizes)) == g.output_size else 1
+    return (samples, *reversed(sizes))
+
+
+def _blocks(g: ConvGeometry, itemsize: int) -> Iterator[tuple[slice, Slices]]:
+    """The blocks of a problem: a slice of samples and one of output positions per axis."""
+    ranges = zip((g.batch, *g.output_size), _block_sizes(g, itemsize), strict=True)
+    for starts in product(*(range(0, total, step) for total, step in ranges)):
+        block = zip(starts, _block_sizes(g, itemsize), (g.batch, *g.output_size), strict=True)
+        samples, *rows = (slice(start, min(start + step, total)) for start, step, total in block)
+        yield samples, tuple(rows)
+
+
+def _sample_blocks(g: ConvGeometry) -> Iterator[slice]:
+    """Slices of samples whose outputs, and what a pool makes of them in between, stay within the workspace."""
+    samples = max(1, WORKSPACE // (16 * g.out_channels * prod(g.output_size)))
+    return (slice(first, min(first + samples, g.batch)) for first in range(0, g.batch, samples))
+
+
+def _taps(g: ConvGeometry, rows: Slices | None = None) -> Iterator[tuple[int, Slices, Slices]]:
+    """For every tap, by row-major number: the output positions (within `rows`) that read at it, and what they read."""
+    lines = axes(g)
+    rows = rows or tuple(slice(0, axis.outputs) for axis in lines)
+    per_axis = []
+    for axis, row in zip(lines, rows, strict=True):
+        found = []
+        for tap in range(axis.kernel):
+            outputs = axis.of_tap(tap)
+            first, stop = max(outputs.start, row.start), min(outputs.stop, row.stop)
+            if first < stop:
+                start, end = axis.reads(first, tap), axis.reads(stop - 1, tap) + 1
+                found.append(
+                    (tap, slice(first - row.start, stop - row.start), slice(start, end, axis.stride))
+                )
+        per_axis.append(found)
+    for choice in product(*per_axis):
+        taps, outs, reads = zip(*choice, strict=True)
+        number = 0
+        for tap, kernel in zip(taps, g.kernel_size, strict=True):
+            number = number * kernel + tap
+        yield number, outs, reads
+
+
+def _im2col(g: ConvGeometry, layout: str, x: Array, rows: Slices) -> Array:
+    """The columns (groups, C*taps, positions*n) of a block, from x (groups, C, *spatial, n)."""
+    shape = (*(row.stop - row.start for row in rows), x.shape[-1])
+    columns = np.empty((g.groups, g.in_channels // g.groups * prod(g.kernel_size), prod(shape)), x.dtype)
+    by_tap = _by_tap(g, layout, columns, shape)
+    done = 0
+    for tap, outs, reads in _taps(g, rows):
+        inside = by_tap[tap][_at(..., *outs, slice(None))]
+        whole = inside.size == by_tap[tap].size
+        by_tap[done : tap if whole else tap + 1].fill(0)  # what reads the padding
+        inside[...] = x[_at(..., *reads, slice(None))]
+        done = tap + 1
+    by_tap[done:].fill(0)
+    return columns
+
+
+def _col2im(g: ConvGeometry, layout: str, columns: Array, dx: Array, rows: Slices) -> None:
+    """The adjoint of im2col: add every element of the columns to the input element that im2col copies it from."""
+    total = dx if dx.shape[-1] == 1 else np.zeros(dx.shape, dx.dtype)  # contiguous with the samples innermost
+    by_tap = _by_tap(g, layout, columns, (*(row.stop - row.start for row in rows), dx.shape[-1]))
+    for tap, outs, reads in _taps(g, rows):
+        total[_at(..., *reads, slice(None))] += by_tap[tap][_at(..., *outs, slice(None))]
+    if total is not dx:
+        dx[...] = total
+
+
+def _by_tap(g: ConvGeometry, layout: str, columns: Array, shape: tuple[int, ...]) -> Array:
+    """A view (taps, groups, C, *positions, n) of columns, whose rows are in the order of the weights in memory."""
+    channels, taps = g.in_channels // g.groups, prod(g.kernel_size)
+    if layout == "channels_first":
+        return np.moveaxis(columns.reshape(g.groups, channels, taps, *shape), 2, 0)
+    return np.moveaxis(columns.reshape(g.groups, taps, channels, *shape), 1, 0)
+
+
+def _gathered(x: Array, samples: slice) -> Array:
+    """The samples of a block, contiguous with the samples innermost; one sample alone stays where it is."""
+    part = x[..., samples]
+    return part if part.shape[-1] == 1 else np.ascontiguousarray(part)
+
+
+def _grouped(x: Array, g: ConvGeometry, layout: str) -> Array:
+    """A view (groups, channels of a group, *spatial, N) of x or y."""
+    first = np.moveaxis(_channels_first(x, layout), 0, -1)  # (C, *spatial, N)
+    return first.reshape(g.groups, first.shape[0] // g.groups, *first.shape[1:])
+
+
+def _matrix(w: Array, g: ConvGeometry, layout: str) -> Array:
+    """The weights as (groups, filters, C*taps), or taps*C for channels_last: a view where w is contiguous."""
+    filters = g.out_channels // g.groups
+    if layout == "channels_first":
+        return w.reshape(g.groups, filters, -1)
+    return w.reshape(-1, g.groups, filters).transpose(1, 2, 0)
+
+
+def _channels_first(x: Array, layout: str) -> Array:
+    """A view (N, C, *spatial) of x."""
+    return x if layout == "channels_first" else np.moveaxis(x, -1, 1)
+
+
+def _at(*index: Any) -> Any:
+    """An index of slices; a plain tuple, which type checkers will not take for one."""
+    return index
+
+
+def _plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
+    threads = "chosen by NumPy's BLAS"
+    if isinstance(geometry, PoolGeometry):
+        figures = {"additions or comparisons": count(geometry.windows)}
+        return Plan("gemm", "im2col", "", "1", "pools go tap by tap over whole arrays", figures)
+    sizes = _block_sizes(geometry, np.dtype(dtype).itemsize)
+    column = np.dtype(dtype).itemsize * (
+        geometry.in_channels * prod(geometry.kernel_size) + geometry.out_channels
+    )
+    figures = {
+        "multiply-adds": count(geometry),
+        "workspace bytes": column * prod(sizes),
+        "samples in a block": sizes[0],
+        "output positions in a block": prod(sizes[1:]),
+        "blocks": prod(
+            -(-t // s) for t, s in zip((geometry.batch, *geometry.output_size), sizes, strict=True)
+        ),
+    }
+    return Plan("gemm", "im2col", "", threads, "columns go to NumPy's matrix product block by block", figures)
+
+
+ENGINE = Engine(
+    name="gemm",
+    functions={name: globals()[name] for name in (*PASSES, *POOLS)},
+    plan=_plan,
+    refusal=lambda operation, geometry, dtype, layout: "",
+    algorithms=("im2col",),
+)

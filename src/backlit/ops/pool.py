@@ -1,0 +1,383 @@
+"""The pooling pairs: max, average, adaptive average and global average, in 1 to 3 axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from backlit import engines
+from backlit.geometry import PoolGeometry
+from backlit.ops.arrays import Array, as_array, as_upstream, check_cache, empty
+from backlit.sizes import check_input_shape, check_layout, integer, per_axis
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPoolCache:
+    """What the backward pass needs: the problem, and the tap that won each window."""
+
+    geometry: PoolGeometry
+    layout: str
+    dtype: np.dtype[Any]
+    winners: Array
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPoolCache:
+    """What the backward pass needs: the problem, and the divisor of each window."""
+
+    geometry: PoolGeometry
+    layout: str
+    dtype: np.dtype[Any]
+    divisors: Array  # (*output)
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveAvgPoolCache:
+    """What the backward pass needs: for every axis, the share of each input position in each output position."""
+
+    layout: str
+    shape: tuple[int, ...]  # of x
+    shares: tuple[Array, ...]  # one (output, input) matrix per axis
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalAvgPoolCache:
+    """What the backward pass needs: the shape of x."""
+
+    layout: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+def max_pool_forward(
+    x: Any,
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    layout: str = "channels_first",
+) -> tuple[Array, MaxPoolCache]:
+    """The largest element of every window, channel by channel.
+
+        y[n, c, o] = max over u of x[n, c, stride*o + dilation*u - padding], positions in the padding left out
+
+    NaN is larger than everything, and the first of equal elements in row-major order counts as the largest. A window
+    that reads the padding alone gives -inf.
+
+    Args:
+        x: input (N, C, *spatial), or (N, *spatial, C) for channels_last, of 1 to 3 spatial axes; float32 or float64.
+        kernel_size: window size; int or one per axis. stride: None is the kernel size. dilation: int or one per axis.
+        padding: int, one per axis, or one (low, high) pair per axis, "valid" or "same".
+        ceil_mode: round the output size up, as long as the last window begins inside the input or its low padding.
+        layout: "channels_first" or "channels_last".
+
+    Returns:
+        y (N, C, *output) and the cache for `max_pool_backward`.
+
+    Raises:
+        TypeError, ValueError, OverflowError: as `conv_forward`.
+
+    Source:
+        M. Ranzato et al., "Unsupervised learning of invariant feature hierarchies", 2007; sizes as PyTorch's MaxPool.
+
+    Example:
+        >>> y, cache = max_pool_forward(np.array([[[1.0, 3.0, 2.0, 0.0]]]), 2)
+        >>> y.tolist(), max_pool_backward(np.array([[[10.0, 20.0]]]), cache).tolist()
+        ([[[3.0, 2.0]]], [[[0.0, 10.0, 20.0, 0.0]]])
+    """
+    x = as_array("x", x)
+    geometry = PoolGeometry.from_shape(
+        x.shape,
+        kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+        layout=layout,
+    )
+    y, winners = engines.run("max_pool_forward", geometry, layout, x)
+    return y, MaxPoolCache(geometry, layout, x.dtype, winners)
+
+
+def max_pool_backward(dy: Any, cache: MaxPoolCache) -> Array:
+    """The gradient of a max pool: each dy goes to the element that won its window.
+
+        dx[n, c, i] = sum of dy[n, c, o] over the windows o that x[n, c, i] won
+
+    Args:
+        dy: upstream gradient, of the output's shape and dtype. cache: from `max_pool_forward`.
+
+    Returns:
+        dx of the shape of x. A window that read the padding alone sends nothing.
+
+    Raises:
+        TypeError, ValueError: dy of another shape or dtype, a cache of another operation.
+
+    Source:
+        As `max_pool_forward`. Where elements tie, the gradient goes to the first, one of the subgradients.
+
+    Example:
+        >>> y, cache = max_pool_forward(np.array([[[5.0, 5.0]]]), 2)
+        >>> max_pool_backward(np.array([[[1.0]]]), cache).tolist()
+        [[[1.0, 0.0]]]
+    """
+    cache = check_cache("max_pool", cache, MaxPoolCache)
+    dy = as_upstream("dy", dy, cache.geometry.windows.shapes(cache.layout)[2], cache.dtype)
+    dx: Array = engines.run("max_pool_backward", cache.geometry, cache.layout, dy, cache.winners)
+    return dx
+
+
+def avg_pool_forward(
+    x: Any,
+    kernel_size: Any,
+    *,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    layout: str = "channels_first",
+) -> tuple[Array, AvgPoolCache]:
+    """The mean of every window, channel by channel.
+
+        y[n, c, o] = sum over u of x[n, c, stride*o + u - padding] / divisor[o]
+
+    The divisor is the number of positions of the window inside the padded input, or inside the input alone without
+    count_include_pad, or `divisor_override`. A window without any position gives 0.
+
+    Args:
+        x, kernel_size, stride, padding, ceil_mode, layout: as `max_pool_forward`.
+        count_include_pad: count the zeros of the padding. divisor_override: an int to divide by instead.
+
+    Returns:
+        y (N, C, *output) and the cache for `avg_pool_backward`.
+
+    Raises:
+        TypeError, ValueError, OverflowError: as `conv_forward`.
+
+    Source:
+        Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998; divisors as PyTorch's AvgPool.
+
+    Example:
+        >>> y, cache = avg_pool_forward(np.array([[[1.0, 3.0, 2.0, 0.0]]]), 2)
+        >>> y.tolist(), avg_pool_backward(np.array([[[10.0, 20.0]]]), cache).tolist()
+        ([[[2.0, 1.0]]], [[[5.0, 5.0, 10.0, 10.0]]])
+    """
+    x = as_array("x", x)
+    geometry = PoolGeometry.from_shape(
+        x.shape, kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode, layout=layout
+    )
+    if type(count_include_pad) is not bool:
+        raise TypeError(f"count_include_pad is {count_include_pad!r}, and True or False is needed.")
+    if divisor_override is not None:
+        divisors = np.full(geometry.output_size, float(integer("divisor_override", divisor_override, 1)))
+    else:
+        divisors = _divisors(geometry, count_include_pad)
+    y: Array = engines.run("avg_pool_forward", geometry, layout, x, _per_output(divisors, layout))
+    return y, AvgPoolCache(geometry, layout, x.dtype, divisors)
+
+
+def avg_pool_backward(dy: Any, cache: AvgPoolCache) -> Array:
+    """The gradient of an average pool: each dy, over its divisor, goes to every element of its window.
+
+        dx[n, c, i] = sum over the windows o that read i of dy[n, c, o] / divisor[o]
+
+    Args:
+        dy: upstream gradient, of the output's shape and dtype. cache: from `avg_pool_forward`.
+
+    Returns:
+        dx of the shape of x.
+
+    Raises:
+        TypeError, ValueError: dy of another shape or dtype, a cache of another operation.
+
+    Source:
+        As `avg_pool_forward`.
+
+    Example:
+        >>> y, cache = avg_pool_forward(np.ones((1, 1, 3)), 2, stride=1)
+        >>> avg_pool_backward(np.array([[[1.0, 1.0]]]), cache).tolist()
+        [[[0.5, 1.0, 0.5]]]
+    """
+    cache = check_cache("avg_pool", cache, AvgPoolCache)
+    dy = as_upstream("dy", dy, cache.geometry.windows.shapes(cache.layout)[2], cache.dtype)
+    divisors = _per_output(cache.divisors, cache.layout)
+    dx: Array = engines.run("avg_pool_backward", cache.geometry, cache.layout, dy, divisors)
+    return dx
+
+
+def adaptive_avg_pool_forward(
+    x: Any, output_size: Any, *, layout: str = "channels_first"
+) -> tuple[Array, AdaptiveAvgPoolCache]:
+    """The mean of windows chosen so that the output has a given size, whatever the input's.
+
+        y[n, c, o] = mean of x[n, c, i] for floor(o*I/O) <= i < ceil((o + 1)*I/O), on every axis of I to O positions
+
+    Args:
+        x: input (N, C, *spatial), or (N, *spatial, C) for channels_last; float32 or float64.
+        output_size: int or one per axis. layout: "channels_first" or "channels_last".
+
+    Returns:
+        y (N, C, *output_size) and the cache for `adaptive_avg_pool_backward`.
+
+    Raises:
+        TypeError, ValueError: another array, or an output size below 1.
+
+    Source:
+        Window bounds as PyTorch's AdaptiveAvgPool.
+
+    Example:
+        >>> adaptive_avg_pool_forward(np.array([[[1.0, 3.0, 5.0, 7.0]]]), 2)[0].tolist()
+        [[[2.0, 6.0]]]
+    """
+    x = as_array("x", x)
+    check_input_shape(x.shape, check_layout(layout))
+    spatial = x.shape[2:] if layout == "channels_first" else x.shape[1:-1]
+    sizes = per_axis("output_size", output_size, len(spatial), 1)
+    shares = tuple(_shares(i, o, x.dtype) for i, o in zip(spatial, sizes, strict=True))
+    y = _contracted(x, shares, layout)
+    return y, AdaptiveAvgPoolCache(layout, x.shape, shares)
+
+
+def adaptive_avg_pool_backward(dy: Any, cache: AdaptiveAvgPoolCache) -> Array:
+    """The gradient of an adaptive average pool: each dy is shared evenly among the elements of its window.
+
+        dx[n, c, i] = sum over the windows o that read i of dy[n, c, o] / size of the window
+
+    Args:
+        dy: upstream gradient, of the output's shape and dtype. cache: from `adaptive_avg_pool_forward`.
+
+    Returns:
+        dx of the shape of x.
+
+    Raises:
+        TypeError, ValueError: dy of another shape or dtype, a cache of another operation.
+
+    Source:
+        As `adaptive_avg_pool_forward`.
+
+    Example:
+        >>> y, cache = adaptive_avg_pool_forward(np.ones((1, 1, 4)), 2)
+        >>> adaptive_avg_pool_backward(np.array([[[2.0, 4.0]]]), cache).tolist()
+        [[[1.0, 1.0, 2.0, 2.0]]]
+    """
+    cache = check_cache("adaptive_avg_pool", cache, AdaptiveAvgPoolCache)
+    sizes = tuple(share.shape[0] for share in cache.shares)
+    first = cache.layout == "channels_first"
+    shape = (*cache.shape[:2], *sizes) if first else (cache.shape[0], *sizes, cache.shape[-1])
+    dy = as_upstream("dy", dy, shape, cache.shares[0].dtype)
+    return _contracted(dy, tuple(share.T for share in cache.shares), cache.layout)
+
+
+def global_avg_pool_forward(x: Any, *, layout: str = "channels_first") -> tuple[Array, GlobalAvgPoolCache]:
+    """The mean of every channel over all spatial positions.
+
+        y[n, c, 1, ...] = sum over i of x[n, c, i] / number of positions
+
+    Args:
+        x: input (N, C, *spatial), or (N, *spatial, C) for channels_last; float32 or float64.
+        layout: "channels_first" or "channels_last".
+
+    Returns:
+        y (N, C, 1, ...), or (N, 1, ..., C), and the cache for `global_avg_pool_backward`.
+
+    Raises:
+        TypeError, ValueError: another array.
+
+    Source:
+        M. Lin et al., "Network in network", 2013, arXiv:1312.4400.
+
+    Example:
+        >>> global_avg_pool_forward(np.array([[[1.0, 2.0, 6.0]]]))[0].tolist()
+        [[[3.0]]]
+    """
+    x = as_array("x", x)
+    check_input_shape(x.shape, check_layout(layout))
+    axes = _spatial_axes(x.ndim, layout)
+    y = empty(tuple(1 if axis in axes else size for axis, size in enumerate(x.shape)), x.dtype)
+    with np.errstate(all="ignore"):
+        x.mean(axis=axes, keepdims=True, out=y)
+    return y, GlobalAvgPoolCache(layout, x.dtype, x.shape)
+
+
+def global_avg_pool_backward(dy: Any, cache: GlobalAvgPoolCache) -> Array:
+    """The gradient of a global average pool: each dy is shared evenly among all positions of its channel.
+
+        dx[n, c, i] = dy[n, c, 1, ...] / number of positions
+
+    Args:
+        dy: upstream gradient, of the output's shape and dtype. cache: from `global_avg_pool_forward`.
+
+    Returns:
+        dx of the shape of x.
+
+    Raises:
+        TypeError, ValueError: dy of another shape or dtype, a cache of another operation.
+
+    Source:
+        As `global_avg_pool_forward`.
+
+    Example:
+        >>> y, cache = global_avg_pool_forward(np.ones((1, 1, 4)))
+        >>> global_avg_pool_backward(np.array([[[2.0]]]), cache).tolist()
+        [[[0.5, 0.5, 0.5, 0.5]]]
+    """
+    cache = check_cache("global_avg_pool", cache, GlobalAvgPoolCache)
+    axes = _spatial_axes(len(cache.shape), cache.layout)
+    shape = tuple(1 if axis in axes else size for axis, size in enumerate(cache.shape))
+    dy = as_upstream("dy", dy, shape, cache.dtype)
+    dx = empty(cache.shape, dy.dtype)
+    with np.errstate(all="ignore"):
+        np.divide(dy, prod(cache.shape[axis] for axis in axes), out=dx)
+    return dx
+
+
+def _divisors(geometry: PoolGeometry, count_include_pad: bool) -> Array:
+    """The divisor of every output position (*output): positions of its window that count, at least 1."""
+    counts = []
+    per_axis_of = zip(
+        geometry.input_size,
+        geometry.kernel_size,
+        geometry.windows.stride,
+        geometry.padding,
+        geometry.output_size,
+        strict=True,
+    )
+    for size, kernel, stride, (low, high), outputs in per_axis_of:
+        start = np.arange(outputs) * stride - low
+        first, last = (-low, size + high) if count_include_pad else (0, size)
+        counts.append(np.maximum(np.minimum(start + kernel, last) - np.maximum(start, first), 0))
+    divisors: Array = np.maximum(reduce(np.multiply.outer, counts), 1).astype(float)
+    return divisors
+
+
+def _per_output(divisors: Array, layout: str) -> Array:
+    """The divisors in a shape that broadcasts against y."""
+    return divisors if layout == "channels_first" else divisors[..., None]
+
+
+def _shares(inputs: int, outputs: int, dtype: Any) -> Array:
+    """The (output, input) matrix of an axis of an adaptive pool: 1/length inside each output's window."""
+    o, i = np.arange(outputs)[:, None], np.arange(inputs)
+    first, stop = o * inputs // outputs, -(-(o + 1) * inputs // outputs)
+    return (((first <= i) & (i < stop)) / (stop - first)).astype(dtype)
+
+
+def _contracted(x: Array, matrices: tuple[Array, ...], layout: str) -> Array:
+    """x with every spatial axis multiplied by its matrix (to, from)."""
+    for axis, matrix in zip(_spatial_axes(x.ndim, layout), matrices, strict=True):
+        with np.errstate(all="ignore"):
+            x = np.moveaxis(np.moveaxis(x, axis, -1) @ matrix.T, -1, axis)
+    y = empty(x.shape, x.dtype)
+    y[...] = x
+    return y
+
+
+def _spatial_axes(ndim: int, layout: str) -> tuple[int, ...]:
+    return tuple(range(2, ndim)) if layout == "channels_first" else tuple(range(1, ndim - 1))
