@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from backlit.engines.engine import PASSES, POOLS, Engine, Geometry, Plan
-from backlit.engines.memory import Array, empty, zeros
+from backlit.engines.memory import Array, Scratch, empty, thread_scratch, zeros
 from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.incidence import axes, count
 
-WORKSPACE = 4 << 20  # bytes of columns and their product in one block; fits the caches that matter
+WORKSPACE = 16 << 20  # bytes of the temporaries of one block, kept by each thread that computes
 
 Slices = tuple[slice, ...]
 
@@ -37,9 +37,11 @@ def conv_forward(g: ConvGeometry, layout: str, x: Array, w: Array, b: Array | No
     bias = 0 if b is None else b.reshape(g.groups, -1, *(1,) * g.axes, 1)
     with np.errstate(all="ignore"):
         for samples, rows in _blocks(g, x.dtype.itemsize):
-            columns = _im2col(g, layout, _gathered(xs, samples), rows)
+            scratch = thread_scratch(WORKSPACE)
+            columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
             target = ys[_at(..., *rows, samples)]
-            np.add((matrix @ columns).reshape(target.shape), bias, out=target)
+            product = scratch.take((*target.shape[:2], columns.shape[2]), y.dtype)
+            np.add(np.matmul(matrix, columns, out=product).reshape(target.shape), bias, out=target)
     return y
 
 
@@ -49,9 +51,11 @@ def conv_grad_input(g: ConvGeometry, layout: str, w: Array, dy: Array) -> Array:
     dxs, dys, matrix = _grouped(dx, g, layout), _grouped(dy, g, layout), _matrix(w, g, layout)
     with np.errstate(all="ignore"):
         for samples, rows in _blocks(g, dy.dtype.itemsize):
-            upstream = _gathered(dys[_at(..., *rows, slice(None))], samples)
-            columns = np.matmul(matrix.swapaxes(1, 2), upstream.reshape(*upstream.shape[:2], -1))
-            _col2im(g, layout, columns, dxs[..., samples], rows)
+            scratch = thread_scratch(WORKSPACE)
+            upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))
+            columns = scratch.take((g.groups, matrix.shape[2], upstream.shape[2]), dx.dtype)
+            np.matmul(matrix.swapaxes(1, 2), upstream, out=columns)
+            _col2im(g, layout, columns, dxs[..., samples], rows, scratch)
     return dx
 
 
@@ -63,9 +67,9 @@ def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array
     filters = max(1, WORKSPACE // max(1, dw.nbytes * g.groups // g.out_channels))
     with np.errstate(all="ignore"):
         for samples, rows in _blocks(g, x.dtype.itemsize):
-            columns = _im2col(g, layout, _gathered(xs, samples), rows).swapaxes(1, 2)
-            upstream = _gathered(dys[_at(..., *rows, slice(None))], samples)
-            upstream = upstream.reshape(*upstream.shape[:2], -1)
+            scratch = thread_scratch(WORKSPACE)
+            columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch).swapaxes(1, 2)
+            upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))
             for first in range(0, matrix.shape[1], filters):
                 part = slice(first, first + filters)
                 matrix[:, part] += upstream[:, part] @ columns
@@ -135,7 +139,9 @@ def _block_sizes(g: ConvGeometry, itemsize: int) -> tuple[int, ...]:
     for outputs in reversed(g.output_size):
         sizes.append(min(outputs, room))
         room //= sizes[-1]
-    sample = column * prod(g.output_size) + itemsize * g.in_channels * prod(g.input_size)
+    sample = column * prod(g.output_size) + itemsize * g.in_channels * prod(
+        g.input_size
+    )  # gathered or summed x too
     samples = max(1, min(g.batch, WORKSPACE // sample)) if tuple(reversed(sizes)) == g.output_size else 1
     return (samples, *reversed(sizes))
 
@@ -179,10 +185,11 @@ def _taps(g: ConvGeometry, rows: Slices | None = None) -> Iterator[tuple[int, Sl
         yield number, outs, reads
 
 
-def _im2col(g: ConvGeometry, layout: str, x: Array, rows: Slices) -> Array:
+def _im2col(g: ConvGeometry, layout: str, x: Array, rows: Slices, scratch: Scratch) -> Array:
     """The columns (groups, C*taps, positions*n) of a block, from x (groups, C, *spatial, n)."""
     shape = (*(row.stop - row.start for row in rows), x.shape[-1])
-    columns = np.empty((g.groups, g.in_channels // g.groups * prod(g.kernel_size), prod(shape)), x.dtype)
+    column = g.in_channels // g.groups * prod(g.kernel_size)
+    columns = scratch.take((g.groups, column, prod(shape)), x.dtype)
     by_tap = _by_tap(g, layout, columns, shape)
     done = 0
     for tap, outs, reads in _taps(g, rows):
@@ -195,9 +202,12 @@ def _im2col(g: ConvGeometry, layout: str, x: Array, rows: Slices) -> Array:
     return columns
 
 
-def _col2im(g: ConvGeometry, layout: str, columns: Array, dx: Array, rows: Slices) -> None:
+def _col2im(g: ConvGeometry, layout: str, columns: Array, dx: Array, rows: Slices, scratch: Scratch) -> None:
     """The adjoint of im2col: add every element of the columns to the input element that im2col copies it from."""
-    total = dx if dx.shape[-1] == 1 else np.zeros(dx.shape, dx.dtype)  # contiguous with the samples innermost
+    total = dx
+    if dx.shape[-1] > 1:  # contiguous with the samples innermost
+        total = scratch.take(dx.shape, dx.dtype)
+        total.fill(0)
     by_tap = _by_tap(g, layout, columns, (*(row.stop - row.start for row in rows), dx.shape[-1]))
     for tap, outs, reads in _taps(g, rows):
         total[_at(..., *reads, slice(None))] += by_tap[tap][_at(..., *outs, slice(None))]
@@ -213,10 +223,18 @@ def _by_tap(g: ConvGeometry, layout: str, columns: Array, shape: tuple[int, ...]
     return np.moveaxis(columns.reshape(g.groups, taps, channels, *shape), 1, 0)
 
 
-def _gathered(x: Array, samples: slice) -> Array:
+def _gathered(x: Array, scratch: Scratch) -> Array:
     """The samples of a block, contiguous with the samples innermost; one sample alone stays where it is."""
-    part = x[..., samples]
-    return part if part.shape[-1] == 1 else np.ascontiguousarray(part)
+    if x.shape[-1] == 1:
+        return x
+    result = scratch.take(x.shape, x.dtype)
+    result[...] = x
+    return result
+
+
+def _flat(y: Array) -> Array:
+    """(groups, filters, *positions, n) as (groups, filters, positions*n)."""
+    return y.reshape(*y.shape[:2], -1)
 
 
 def _grouped(x: Array, g: ConvGeometry, layout: str) -> Array:
