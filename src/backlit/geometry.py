@@ -356,8 +356,8 @@ class PoolGeometry:
         for i, k, s, d, (low, high) in zip(size, kernel, stride, dilation, pads, strict=True):
             extent = window_extent(k, d)
             count = output_size(i, extent, s, low, high + (s - 1 if self.ceil_mode else 0))
-            if self.ceil_mode and (count - 1) * s >= i + low:
-                count -= 1
+            if self.ceil_mode:
+                count = min(count, (i + low - 1) // s + 1)
             windows.append(
                 (low, (count - 1) * s + extent - i - low)
             )  # the high pad that gives just this count

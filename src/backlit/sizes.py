@@ -63,7 +63,7 @@ def integer(name: str, value: Any, minimum: int | None) -> int:
 
 def per_axis(name: str, value: Any, axes: int | None, minimum: int) -> Sizes:
     """`value` as one int per axis; a single int stands for all axes. axes=None takes one to three."""
-    if axes is not None and not hasattr(value, "__len__"):
+    if axes is not None and (not hasattr(value, "__len__") or isinstance(value, (str, bytes))):
         return (integer(name, value, minimum),) * axes
     values = tuple(value) if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)) else (value,)
     if len(values) != axes if axes is not None else not 1 <= len(values) <= 3:

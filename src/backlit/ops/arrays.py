@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from backlit.engines.memory import Array, empty, zeros
 
-__all__ = ["Array", "as_array", "as_integers", "as_upstream", "check_cache", "check_needs", "empty", "zeros"]
+__all__ = ["Array", "as_array", "as_integers", "as_upstream", "check_cache", "empty", "zeros"]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _Cache = TypeVar("_Cache")
@@ -92,22 +91,6 @@ def check_cache(operation: str, cache: object, kind: type[_Cache]) -> _Cache:
             f"call out, cache = {operation}_forward(...) first."
         )
     return cache
-
-
-def check_needs(needs: Any, known: Collection[str]) -> frozenset[str]:
-    """The gradients that a backward pass is asked for, as a set.
-
-    Raises:
-        TypeError, ValueError: it is no collection of names, or one of them is no gradient of this operation.
-    """
-    if isinstance(needs, str) or not isinstance(needs, Collection):
-        raise TypeError(
-            f'needs is {needs!r}, and a collection of names is needed, such as ("{next(iter(known))}",).'
-        )
-    for name in needs:
-        if name not in known:
-            raise ValueError(f"needs holds {name!r}, and the gradients are {', '.join(known)}.")
-    return frozenset(needs)
 
 
 def _exported(name: str, value: Any) -> Array:

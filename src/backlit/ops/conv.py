@@ -10,7 +10,8 @@ import numpy as np
 
 from backlit import engines
 from backlit.geometry import ConvGeometry
-from backlit.ops.arrays import Array, as_array, as_upstream, check_cache, check_needs, empty
+from backlit.ops.arguments import as_needs
+from backlit.ops.arrays import Array, as_array, as_upstream, check_cache, empty
 
 NEEDS = ("dx", "dw", "db")
 
@@ -124,7 +125,7 @@ def conv_backward(dy: Any, cache: ConvCache, *, needs: Collection[str] = NEEDS) 
     """
     cache = check_cache("conv", cache, ConvCache)
     dy = _upstream(dy, cache)
-    wanted = check_needs(needs, NEEDS)
+    wanted = as_needs(needs, NEEDS)
     geometry, layout = cache.geometry, cache.layout
     dx = engines.run("conv_grad_input", geometry, layout, cache.w, dy) if "dx" in wanted else None
     dw = engines.run("conv_grad_weight", geometry, layout, cache.x, dy) if "dw" in wanted else None
@@ -219,7 +220,7 @@ def conv_transpose_backward(
     """
     cache = check_cache("conv_transpose", cache, ConvTransposeCache)
     dy = _upstream(dy, cache)
-    wanted = check_needs(needs, NEEDS)
+    wanted = as_needs(needs, NEEDS)
     geometry, layout = cache.geometry.convolution, cache.layout
     dx = engines.run("conv_forward", geometry, layout, dy, cache.w, None) if "dx" in wanted else None
     dw = engines.run("conv_grad_weight", geometry, layout, dy, cache.x) if "dw" in wanted else None

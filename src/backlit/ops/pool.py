@@ -179,7 +179,7 @@ def avg_pool_forward(
         divisors = np.full(geometry.output_size, float(integer("divisor_override", divisor_override, 1)))
     else:
         divisors = _divisors(geometry, count_include_pad)
-    y: Array = engines.run("avg_pool_forward", geometry, layout, x, _per_output(divisors, layout))
+    y: Array = engines.run("avg_pool_forward", geometry, layout, x, divisors)
     return y, AvgPoolCache(geometry, layout, x.dtype, divisors)
 
 
@@ -207,8 +207,7 @@ def avg_pool_backward(dy: Any, cache: AvgPoolCache) -> Array:
     """
     cache = check_cache("avg_pool", cache, AvgPoolCache)
     dy = as_upstream("dy", dy, cache.geometry.windows.shapes(cache.layout)[2], cache.dtype)
-    divisors = _per_output(cache.divisors, cache.layout)
-    dx: Array = engines.run("avg_pool_backward", cache.geometry, cache.layout, dy, divisors)
+    dx: Array = engines.run("avg_pool_backward", cache.geometry, cache.layout, dy, cache.divisors)
     return dx
 
 
@@ -355,11 +354,6 @@ def _divisors(geometry: PoolGeometry, count_include_pad: bool) -> Array:
         counts.append(np.maximum(np.minimum(start + kernel, last) - np.maximum(start, first), 0))
     divisors: Array = np.maximum(reduce(np.multiply.outer, counts), 1).astype(float)
     return divisors
-
-
-def _per_output(divisors: Array, layout: str) -> Array:
-    """The divisors in a shape that broadcasts against y."""
-    return divisors if layout == "channels_first" else divisors[..., None]
 
 
 def _shares(inputs: int, outputs: int, dtype: Any) -> Array:

@@ -1,0 +1,256 @@
+"""Engines: gemm equals the definition bit for bit on integers; the choice can be listed, explained and forced."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from configurations import conv_geometries, dtypes, integers, layouts, pool_geometries
+from hypothesis import given
+from hypothesis import strategies as st
+
+import backlit as bl
+from backlit import engines
+from backlit.engines import gemm, loops
+from backlit.engines.memory import Scratch
+from backlit.geometry import ConvGeometry, PoolGeometry
+
+
+@pytest.fixture(params=[1, 200, gemm.WORKSPACE], ids=["one-position", "200-bytes", "usual"])
+def workspace(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Blocks of one output position, of a few, and the usual ones."""
+    monkeypatch.setattr(gemm, "WORKSPACE", request.param)
+    gemm._block_sizes.cache_clear()
+    yield request.param
+    monkeypatch.undo()
+    gemm._block_sizes.cache_clear()
+
+
+def _sums(g: ConvGeometry, layout: str, x: Any, w: Any, b: Any, dy: Any) -> list[Any]:
+    """The three maps written with einsum-free NumPy over every triple: nothing shared with the engines but the equation."""
+    first = layout == "channels_first"
+    x, dy = (x, dy) if first else (np.moveaxis(x, -1, 1), np.moveaxis(dy, -1, 1))
+    w = w if first else np.moveaxis(w, (-1, -2), (0, 1))
+    y, dx, dw = (np.zeros(shape) for shape in (dy.shape, x.shape, w.shape))
+    c, k = g.in_channels // g.groups, g.out_channels // g.groups
+    for o, u in product(product(*map(range, g.output_size)), product(*map(range, g.kernel_size))):
+        i = tuple(s * a + d * t - p[0] for s, a, d, t, p in zip(g.stride, o, g.dilation, u, g.padding, strict=True))
+        if all(0 <= at < size for at, size in zip(i, g.input_size, strict=True)):
+            for group in range(g.groups):
+                cs, ks = slice(group * c, group * c + c), slice(group * k, group * k + k)
+                here, there, tap = (slice(None), cs, *i), (slice(None), ks, *o), (ks, slice(None), *u)
+                y[there] += x[here] @ w[tap].T
+                dx[here] += dy[there] @ w[tap]
+                dw[tap] += dy[there].T @ x[here]
+    y += np.reshape(b, (-1, *(1,) * g.axes))
+    if not first:
+        y, dx, dw = np.moveaxis(y, 1, -1), np.moveaxis(dx, 1, -1), np.moveaxis(dw, (0, 1), (-1, -2))
+    return [y, dx, dw]
+
+
+@pytest.mark.parametrize("engine", [gemm.ENGINE, loops.ENGINE], ids=lambda e: e.name)
+@given(g=conv_geometries(transposed=False), layout=layouts, dtype=dtypes, seed=st.integers(0, 2**32 - 1))
+def test_conv_passes_equal_the_equation_exactly(engine: Any, g: ConvGeometry, layout: str, dtype: str, seed: int) -> None:
+    xs, ws, ys = g.shapes(layout)
+    x, w, b, dy = (integers(seed + n, s, dtype) for n, s in enumerate((xs, ws, (g.out_channels,), ys)))
+    found = [
+        engine.functions["conv_forward"](g, layout, x, w, b),
+        engine.functions["conv_grad_input"](g, layout, w, dy),
+        engine.functions["conv_grad_weight"](g, layout, x, dy),
+    ]
+    for result, expected in zip(found, _sums(g, layout, x, w, b, dy), strict=True):
+        np.testing.assert_array_equal(result, expected)
+        assert result.dtype == dtype
+        assert result.flags.c_contiguous
+        assert result.ctypes.data % 64 == 0
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv2d:n5,c4-6,g2,i7x6,k3x2,s2x1,p1:2x0:1,d1x2",
+        "conv1d:n1,c2-3,i40,k3,p1",
+        "conv3d:n3,c2-2,i4x3x5,k2x2x2,s1x2x1",
+        "conv2d:n3,c5-5,g5,i6x6,k3x3,p1",
+    ],
+)
+def test_gemm_is_the_same_in_blocks_of_any_size(text: str, layout: str, workspace: int) -> None:
+    g = ConvGeometry.parse(text)
+    xs, ws, ys = g.shapes(layout)
+    x, w, b, dy = (integers(n, s, "float32") for n, s in enumerate((xs, ws, (g.out_channels,), ys)))
+    blocks = list(gemm._blocks(g, 4))
+    assert len(blocks) == (g.batch * np.prod(g.output_size) if workspace == 1 else len(blocks))
+    for name, arrays in (("forward", (x, w, b)), ("grad_input", (w, dy)), ("grad_weight", (x, dy))):
+        results = [e.ENGINE.functions[f"conv_{name}"](g, layout, *arrays) for e in (gemm, loops)]
+        np.testing.assert_array_equal(*results)
+
+
+@given(g=pool_geometries(), layout=layouts, dtype=dtypes, seed=st.integers(0, 2**32 - 1))
+def test_gemm_pools_equal_the_definition_exactly(g: PoolGeometry, layout: str, dtype: str, seed: int) -> None:
+    xs, _, ys = g.windows.shapes(layout)
+    rng = np.random.default_rng(seed)
+    x, dy = integers(seed, xs, dtype), integers(seed + 1, ys, dtype)
+    x[rng.random(xs) < 0.1] = np.nan
+    x[rng.random(xs) < 0.1] = -np.inf
+    divisors = 2.0 ** rng.integers(0, 3, g.output_size)
+    one, other = (e.ENGINE.functions for e in (gemm, loops))
+    y, winners = one["max_pool_forward"](g, layout, x)
+    for result, expected in zip((y, winners), other["max_pool_forward"](g, layout, x), strict=True):
+        np.testing.assert_array_equal(result, expected)
+    finite = np.nan_to_num(x, nan=1, neginf=-2)
+    for name, arrays in (
+        ("max_pool_backward", (dy, winners)),
+        ("avg_pool_forward", (finite, divisors)),
+        ("avg_pool_backward", (dy, divisors)),
+    ):
+        with np.errstate(all="raise"):
+            np.testing.assert_array_equal(one[name](g, layout, *arrays), other[name](g, layout, *arrays))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv2d:n4,c32-32,i128x128,k3x3,p1",  # columns of 75 MB
+        "conv2d:n1,c512-8,i3x4096,k3x3,p1",  # one row of columns has 75 MB
+        "conv1d:n1,c1-16,i1000000,k5,p2",
+        "conv2d:n8,c64-64,i8x8,k3x3,p1",
+    ],
+)
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_workspace_of_a_convolution_is_at_most_64_mb(text: str, layout: str) -> None:
+    g = ConvGeometry.parse(text)
+    x, w, dy = (np.ones(shape, np.float32) for shape in g.shapes(layout))
+    for name, arrays in (("conv_forward", (x, w, None)), ("conv_grad_input", (w, dy)), ("conv_grad_weight", (x, dy))):
+        tracemalloc.start()
+        try:
+            result = gemm.ENGINE.functions[name](g, layout, *arrays)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak - result.nbytes < 64 << 20
+
+
+def test_scratch_that_is_full_hands_out_fresh_memory() -> None:
+    scratch = Scratch(1024)
+    arrays = [scratch.take((100,), "float64") for _ in range(4)]
+    for number, array in enumerate(arrays):
+        array.fill(number)
+    assert [array.sum() for array in arrays] == [0, 100, 200, 300]
+
+
+def test_names_lists_engines_and_ends_with_the_definition() -> None:
+    assert engines.names() == ("gemm", "loops")
+
+
+def test_use_forces_an_engine_and_gives_it_back() -> None:
+    with engines.use("loops"):
+        assert engines.explain_choice("conv2d:n1,c1-1,i3x3,k2x2")["conv_forward"].engine == "loops"
+        with engines.use("gemm", algorithm="im2col"):
+            assert engines.explain_choice("conv2d:n1,c1-1,i3x3,k2x2")["conv_grad_weight"].engine == "gemm"
+        assert engines.explain_choice("conv2d:n1,c1-1,i3x3,k2x2")["conv_grad_input"].engine == "loops"
+    assert engines.explain_choice("conv2d:n1,c1-1,i3x3,k2x2")["conv_forward"].engine == "gemm"
+
+
+def test_forced_engine_is_the_one_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    for engine in (gemm.ENGINE, loops.ENGINE):
+        real = engine.functions["conv_forward"]
+        name = engine.name
+        monkeypatch.setitem(
+            engine.functions, "conv_forward", lambda *a, real=real, name=name: called.append(name) or real(*a)
+        )
+    x, w = np.ones((3, 3)), np.ones((2, 2))
+    bl.conv_forward(x, w)
+    with engines.use("loops"):
+        bl.conv_forward(x, w)
+    assert called == ["gemm", "loops"]
+
+
+def test_use_binds_only_its_own_thread() -> None:
+    seen = []
+    with engines.use("loops"):
+        thread = threading.Thread(
+            target=lambda: seen.append(engines.explain_choice("conv1d:n1,c1-1,i3,k2")["conv_forward"].engine)
+        )
+        thread.start()
+        thread.join()
+    assert seen == ["gemm"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("fast",), ValueError, "engine is 'fast', and the engines are gemm, loops"),
+        (("gemm", "winograd"), ValueError, "algorithm is 'winograd', and of the algorithms of the engines gemm has im2col"),
+        (("loops", None, "avx2"), ValueError, "isa is 'avx2', and of the isas of the engines loops has none"),
+        ((None,), TypeError, "engine is None"),
+        (("gemm", 3), TypeError, "algorithm is 3"),
+    ],
+)
+def test_forcing_what_does_not_exist_is_refused(arguments: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        engines.use(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("BACKLIT_ENGINE", "fast", "ValueError: BACKLIT_ENGINE is 'fast', and the engines are gemm, loops."),
+        ("BACKLIT_ALGORITHM", "fft", "ValueError: BACKLIT_ALGORITHM is 'fft'"),
+        ("BACKLIT_ISA", "mmx", "ValueError: BACKLIT_ISA is 'mmx'"),
+        ("BACKLIT_NUM_THREADS", "0", "ValueError: BACKLIT_NUM_THREADS is '0'"),
+        ("BACKLIT_NUM_THREADS", "many", "ValueError: BACKLIT_NUM_THREADS is 'many'"),
+        ("BACKLIT_ENGINE", "loops", "loops"),
+        ("BACKLIT_ALGORITHM", "definition", "loops"),
+        ("BACKLIT_ALGORITHM", "im2col", "gemm"),
+        ("BACKLIT_ENGINE", "", "gemm"),
+    ],
+)
+def test_environment_forces_or_is_refused_by_name(variable: str, value: str, message: str) -> None:
+    code = (
+        "import backlit as bl; bl.get_num_threads(); "
+        "print(bl.engines.explain_choice('conv1d:n1,c1-1,i3,k2')['conv_forward'].engine)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {variable: value}, capture_output=True, text=True, check=False
+    )
+    assert message in (done.stdout if done.returncode == 0 else done.stderr.splitlines()[-1])
+
+
+def test_explain_choice_tells_engine_algorithm_and_figures_of_all_passes() -> None:
+    choice = engines.explain_choice("conv2d:n2,c3-4,i5x5,k3x3,p1", dtype=np.float64, layout="channels_last")
+    assert list(choice) == ["conv_forward", "conv_grad_input", "conv_grad_weight"]
+    assert choice["conv_forward"].figures["multiply-adds"] == 2 * 4 * 3 * 13 * 13
+    text = str(choice)
+    assert "conv2d:n2,c3-4,i5x5,k3x3,s1,p1  float64, channels_last" in text
+    assert text.count("gemm, im2col") == 3
+
+
+@pytest.mark.parametrize("dtype", ["float16", np.int64, "double", None])
+def test_explain_choice_of_another_dtype_is_refused(dtype: Any) -> None:
+    with pytest.raises(ValueError, match="dtype is "):
+        engines.explain_choice("conv1d:n1,c1-1,i3,k2", dtype=dtype)
+
+
+@pytest.mark.parametrize(("count", "error"), [(0, ValueError), (-1, ValueError), (True, TypeError), (1.5, TypeError)])
+def test_thread_count_that_is_none_is_refused(count: Any, error: type) -> None:
+    with pytest.raises(error, match="count is"):
+        bl.set_num_threads(count)
+
+
+def test_thread_count_is_what_the_program_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backlit.engines.threads._chosen", None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert bl.get_num_threads() == 3
+    monkeypatch.setenv("BACKLIT_NUM_THREADS", "2")
+    assert bl.get_num_threads() == 2
+    bl.set_num_threads(1)
+    assert bl.get_num_threads() == 1
