@@ -16,12 +16,13 @@ def _load() -> tuple[ModuleType | None, str]:
     except ModuleNotFoundError as error:
         if error.name == "backlit._native":
             return None, (
-                "backlit was installed without its native module, as no C++ compiler was found or this system is "
-                "neither Linux on x86-64 nor on aarch64: where it is, install g++ or clang++, then backlit once more."
+                "it was not built when backlit was installed, for want of a C++17 compiler or Python's headers, or "
+                "because this system is neither Linux on x86-64 nor on aarch64. Where it is one of these, install "
+                "both (Debian: apt-get install g++ python3-dev), then backlit again"
             )
-        return None, f"the native module asks for another module that is missing: {error}"
+        return None, f"it asks for another module, which is missing: {error}"
     except Exception as error:
-        return None, f"the native module is there, but loading it failed: {error}"
+        return None, f"it is there, but loading it failed: {error}"
 
 
 def available() -> bool:
@@ -30,7 +31,7 @@ def available() -> bool:
 
 
 def why_unavailable() -> str:
-    """Why `available()` is false, in one sentence; empty when it is true."""
+    """Why `available()` is false, to be read after "no native module: "; empty when it is true."""
     return _load()[1]
 
 
