@@ -1,0 +1,86 @@
+"""What a row of the table of rules holds, and how the backward of each kind of pair gets into it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from itertools import compress
+from typing import Any, NamedTuple
+
+from backlit.ops.arrays import Array
+
+Gradients = tuple[Array | None, ...]
+Needs = tuple[bool, ...]
+
+
+class Rule(NamedTuple):
+    """One row: an operation, its pair, and its mathematics as text, for the default attributes.
+
+    Attributes:
+        name: what `apply` is called with.
+        inputs: the names of the inputs in the texts; y is the output, and the gradient of x is dx.
+        forward: (*arrays, **attributes) -> (out, cache).
+        backward: (dout, cache, needs) -> a gradient per input, which may be None where not needed.
+        formula: the output.
+        local: for each input its gradient, given dy.
+        partial: for each input one element of the local gradient, the Jacobian.
+        views: whether a gradient may be dout itself or share its memory.
+        broadcasts: whether inputs are broadcast, and their gradients summed where they were repeated.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    forward: Callable[..., tuple[Array, Any]]
+    backward: Callable[[Array, Any, Needs], Gradients]
+    formula: str
+    local: tuple[str, ...]
+    partial: tuple[str, ...]
+    views: bool = False
+    broadcasts: bool = False
+
+
+def one(backward: Callable[[Array, Any], Array]) -> Callable[[Array, Any, Needs], Gradients]:
+    """The backward of a pair with one input, as the table has it."""
+
+    def gradients(dy: Array, cache: Any, needs: Needs) -> Gradients:  # noqa: ARG001  (the only one is needed)
+        return (backward(dy, cache),)
+
+    return gradients
+
+
+def every(backward: Callable[[Array, Any], Gradients]) -> Callable[[Array, Any, Needs], Gradients]:
+    """The backward of a pair that computes all its gradients at once, as the table has it."""
+
+    def gradients(dy: Array, cache: Any, needs: Needs) -> Gradients:  # noqa: ARG001  (they come together)
+        return backward(dy, cache)
+
+    return gradients
+
+
+def needed(backward: Callable[..., Gradients], *names: str) -> Callable[[Array, Any, Needs], Gradients]:
+    """The backward of a pair that can leave gradients out by name, as the table has it."""
+
+    def gradients(dy: Array, cache: Any, needs: Needs) -> Gradients:
+        return backward(dy, cache, needs=tuple(compress(names, needs)))
+
+    return gradients
+
+
+def rename(text: str, names: Mapping[str, str | None]) -> str:
+    """A rule's text with its letters replaced by names; dx becomes d followed by the name of x.
+
+    An input that was left out, whose name is None, takes the term or factor that it stood in along.
+
+    Example:
+        >>> rename("da = dy * b", {"y": "loss", "a": "x", "b": "w"})
+        'dx = dloss * w'
+        >>> rename("y = x @ w.T + b", {"b": None})
+        'y = x @ w.T'
+    """
+    words: dict[str, str] = {}
+    for letter, name in names.items():
+        if name is None:
+            text = text.replace(f" + {letter}", "").replace(f"{letter} * ", "")
+        else:
+            words |= {letter: name, f"d{letter}": f"d{name}"}
+    return re.sub(r"[^\W\d_]\w*", lambda found: words.get(found[0], found[0]), text)

@@ -1,0 +1,69 @@
+"""The chain rule: one iterative walk from a result back to the leaves, in reverse order of creation."""
+
+from __future__ import annotations
+
+import threading
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backlit.graph.node import Node
+from backlit.ops.arrays import Array
+
+if TYPE_CHECKING:
+    from backlit.graph.tensor import Tensor
+
+_accumulating = threading.Lock()
+
+
+def sweep(root: Tensor, upstream: Array, *, retain: bool) -> dict[Tensor, Array]:
+    """The gradient of root with respect to the leaves behind it; with retain, to every tensor on the way too.
+
+    An operation is later than those that made its inputs, so the latest that is still waiting has received
+    its whole gradient. Without retain each node is freed as soon as it is done, and so is every intermediate
+    tensor that nobody else holds.
+
+    Args:
+        root: where to start.
+        upstream: the gradient of root; never modified.
+        retain: whether nodes and intermediate gradients stay.
+
+    Returns:
+        Tensor -> gradient. The arrays are new ones that share no memory.
+
+    Raises:
+        ValueError: an earlier sweep has freed a node on the way.
+    """
+    received = {root: upstream.copy() if retain or root.node is None else upstream}
+    waiting: list[tuple[int, Tensor, Node]] = []
+    if root.node is not None:
+        waiting.append((-root.node.order, root, root.node))
+    while waiting:  # the latest first
+        _, tensor, node = heappop(waiting)
+        node.check_alive()
+        dout = received[tensor] if retain else received.pop(tensor)
+        gradients = node.rule.backward(dout, node.cache, node.needs)
+        for source, need, d in zip(node.inputs, node.needs, gradients, strict=False):
+            if source is None or not need or d is None:
+                continue
+            if source in received:
+                received[source] = np.asarray(received[source] + d)
+                continue
+            stays = retain or source.node is None
+            received[source] = d.copy() if stays and node.rule.views else d
+            if source.node is not None:
+                heappush(waiting, (-source.node.order, source, source.node))
+        if not retain:
+            node.free()
+    return received
+
+
+def accumulate(root: Tensor, upstream: Array, *, retain: bool) -> None:
+    """Sweep, then add what arrived to each tensor's .grad: all of it or, when the sweep fails, nothing."""
+    with np.errstate(all="ignore"):
+        received = sweep(root, upstream, retain=retain)
+    with _accumulating:  # threads may share parameters
+        while received:
+            tensor, d = received.popitem()
+            tensor.grad = d if tensor.grad is None else np.asarray(tensor.grad + d)
