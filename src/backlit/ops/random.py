@@ -1,4 +1,4 @@
-"""The one source of random numbers: a generator for the whole process, and another for a thread that asks."""  # noqa: A005 - read as ops.random
+"""The one source of random numbers: a generator for the whole process, and another for a thread that asks."""
 
 from __future__ import annotations
 
