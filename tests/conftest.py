@@ -1,4 +1,4 @@
-"""What every test shares: the tools that some tests need, seeds, Hypothesis's profiles, and a browser without a network."""
+"""What every test shares: the tools that some need, seeds, Hypothesis's profiles, a browser without a network."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import hypothesis
 import numpy as np
 import pytest
 
+import backlit
 from backlit.engines import native
 
 hypothesis.settings.register_profile(
@@ -73,6 +74,8 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--require {name}: no such tool, there are {', '.join(TOOLS)}")
         if reason := TOOLS[name]():
             raise pytest.UsageError(f"--require {name}: {reason}")
+    if getattr(config.option, "numprocesses", None):  # workers inherit this; one test per processor is enough
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,9 +111,9 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
-    """Every test starts from the same state of every global generator, whichever tests ran before it."""
+    """Every test starts from the same random state, whichever tests ran before it."""
     random.seed(0)
-    np.random.seed(0)
+    backlit.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -182,14 +185,14 @@ def _browser() -> Iterator[Any]:
 def browser_page(_browser: Any) -> Iterator[BrowserPage]:
     """An offline page to open one HTML file in. Only for tests with @pytest.mark.browser.
 
-        @pytest.mark.browser
-        def test_report_stays_offline(browser_page, tmp_path):
-            write_report(tmp_path / "report.html", ...)
-            page = browser_page.open(tmp_path / "report.html")
-            assert page.locator("h1").inner_text() == "..."
-            page.emulate_media(color_scheme="dark")             # or "light"
-            page.set_viewport_size({"width": 390, "height": 844})   # a phone
-            browser_page.assert_clean()
+    @pytest.mark.browser
+    def test_report_stays_offline(browser_page, tmp_path):
+        write_report(tmp_path / "report.html", ...)
+        page = browser_page.open(tmp_path / "report.html")
+        assert page.locator("h1").inner_text() == "..."
+        page.emulate_media(color_scheme="dark")             # or "light"
+        page.set_viewport_size({"width": 390, "height": 844})   # a phone
+        browser_page.assert_clean()
     """
     context = _browser.new_context(offline=True)
     yield BrowserPage(context.new_page())
