@@ -83,7 +83,67 @@ class _Convolution(Module):
 
 
 class _Conv(_Convolution):
-    """The convolution over `axes` spatial axes.
+    """The convolution over `axes` axes, which a subclass fixes."""
+
+    transposed = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: Any = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self._set_up((in_channels, out_channels), kernel_size, stride, padding, 0, dilation, groups, bias)
+
+    def forward(self, x: Any) -> Tensor:
+        """Map x (N, C, *spatial) to y (N, K, *output_size)."""
+        check_images(self, x, self.axes, self.in_channels)
+        settings = (self.stride, self.padding, self.dilation, self.groups)
+        return functional.conv(x, self.weight, self.bias, *settings)
+
+
+class _ConvTranspose(_Convolution):
+    """The transposed convolution over `axes` axes, which a subclass fixes."""
+
+    transposed = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: Any = 0,
+        output_padding: int | tuple[int, ...] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | tuple[int, ...] = 1,
+    ) -> None:
+        super().__init__()
+        channels = (in_channels, out_channels)
+        self._set_up(channels, kernel_size, stride, padding, output_padding, dilation, groups, bias)
+
+    def forward(self, x: Any) -> Tensor:
+        """Map x (N, C, *spatial) to y (N, K, *output_size)."""
+        check_images(self, x, self.axes, self.in_channels)
+        settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        return functional.conv_transpose(x, self.weight, self.bias, *settings)
+
+
+class Conv1d(_Conv):
+    """The convolution over one axis, x (N, C, L); the rest is as `Conv2d` has it."""
+
+    axes = 1
+
+
+class Conv2d(_Conv):
+    """The convolution over two axes.
 
         y[n, k, o] = b[k] + sum over c, tap t of  w[k, c, t] * x[n, c, stride*o + dilation*t - padding]
 
@@ -112,31 +172,23 @@ class _Conv(_Convolution):
         (4, 8, 14, 14)
     """
 
-    transposed = False
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, ...],
-        stride: int | tuple[int, ...] = 1,
-        padding: Any = 0,
-        dilation: int | tuple[int, ...] = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        self._set_up((in_channels, out_channels), kernel_size, stride, padding, 0, dilation, groups, bias)
-
-    def forward(self, x: Any) -> Tensor:
-        """Map x (N, C, *spatial) to y (N, K, *output_size)."""
-        check_images(self, x, self.axes, self.in_channels)
-        settings = (self.stride, self.padding, self.dilation, self.groups)
-        return functional.conv(x, self.weight, self.bias, *settings)
+    axes = 2
 
 
-class _ConvTranspose(_Convolution):
-    """The transposed convolution over `axes` spatial axes: a convolution's gradient in its input, as a layer.
+class Conv3d(_Conv):
+    """The convolution over three axes, x (N, C, D, H, W); the rest is as `Conv2d` has it."""
+
+    axes = 3
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """The transposed convolution over one axis, x (N, C, L); the rest is as `ConvTranspose2d` has it."""
+
+    axes = 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """The transposed convolution over two axes: a convolution's gradient in its input, as a layer.
 
         y[n, k, i] = b[k] + sum over c, o, tap t of  w[c, k, t] * x[n, c, o]
         where i = stride*o + dilation*t - padding
@@ -166,56 +218,10 @@ class _ConvTranspose(_Convolution):
         (4, 3, 28, 28)
     """
 
-    transposed = True
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, ...],
-        stride: int | tuple[int, ...] = 1,
-        padding: Any = 0,
-        output_padding: int | tuple[int, ...] = 0,
-        groups: int = 1,
-        bias: bool = True,
-        dilation: int | tuple[int, ...] = 1,
-    ) -> None:
-        super().__init__()
-        channels = (in_channels, out_channels)
-        self._set_up(channels, kernel_size, stride, padding, output_padding, dilation, groups, bias)
-
-    def forward(self, x: Any) -> Tensor:
-        """Map x (N, C, *spatial) to y (N, K, *output_size)."""
-        check_images(self, x, self.axes, self.in_channels)
-        settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
-        return functional.conv_transpose(x, self.weight, self.bias, *settings)
-
-
-class Conv1d(_Conv):
-    __doc__ = _Conv.__doc__
-    axes = 1
-
-
-class Conv2d(_Conv):
-    __doc__ = _Conv.__doc__
-    axes = 2
-
-
-class Conv3d(_Conv):
-    __doc__ = _Conv.__doc__
-    axes = 3
-
-
-class ConvTranspose1d(_ConvTranspose):
-    __doc__ = _ConvTranspose.__doc__
-    axes = 1
-
-
-class ConvTranspose2d(_ConvTranspose):
-    __doc__ = _ConvTranspose.__doc__
     axes = 2
 
 
 class ConvTranspose3d(_ConvTranspose):
-    __doc__ = _ConvTranspose.__doc__
+    """The transposed convolution over three axes, x (N, C, D, H, W); the rest is as `ConvTranspose2d` has it."""
+
     axes = 3

@@ -89,7 +89,7 @@ class Module:
         object.__setattr__(self, "training", True)
         return self
 
-    def forward(self, *inputs: Any, **options: Any) -> Any:  # noqa: ARG002  # a subclass's forward uses them
+    def forward(self, *inputs: Any, **options: Any) -> Any:  # a subclass's forward uses them
         """The function itself: a subclass defines it with the arguments it needs."""
         raise TypeError(f"{type(self).__name__} has no forward: define forward(self, x) in the class.")
 

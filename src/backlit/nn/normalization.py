@@ -17,43 +17,7 @@ from backlit.sizes import integer
 
 
 class _BatchNorm(Module):
-    """Each channel shifted and scaled to mean 0 and variance 1 over batch and space, then by learned factors.
-
-        y = weight * (x - mean) / sqrt(var + eps) + bias
-
-    While training, mean and var are the batch's, and the running ones follow them; after `eval()` the running
-    ones are used. Into the running variance goes the batch's without bias, its sum divided by count - 1.
-
-        running = (1 - momentum) * running + momentum * batch
-
-    Args:
-        num_features: C.
-        eps: added to the variance.
-        momentum: the factor above; None takes the plain mean over all batches so far.
-        affine: whether there are weight and bias.
-        track_running_stats: whether there are running statistics; without, the batch's are always used.
-
-    Attributes:
-        weight, bias: (C,), ones and zeros at first, or None.
-        running_mean, running_var: arrays (C,), zeros and ones at first, or None.
-        num_batches_tracked: a 0-d int64 array, or None.
-
-    Raises:
-        TypeError, ValueError: a setting out of range; when called, an input of other axes or channels, or,
-            while training, of one value per channel.
-
-    Source: Ioffe and Szegedy, "Batch normalization", 2015; PyTorch's class of the same name.
-
-    Example:
-        >>> import numpy as np
-        >>> from backlit import nn
-        >>> norm = nn.BatchNorm1d(2)
-        >>> norm(np.array([[1.0, 5.0], [3.0, 5.0]], np.float32)).numpy().round(3)
-        array([[-1.,  0.],
-               [ 1.,  0.]], dtype=float32)
-        >>> norm.running_mean
-        array([0.2, 0.5], dtype=float32)
-    """
+    """Batch normalisation of inputs with `axes` spatial axes, which a subclass fixes."""
 
     axes: ClassVar[int]
     weight: Parameter | None
@@ -104,15 +68,54 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    __doc__ = _BatchNorm.__doc__
+    """Batch normalisation of x (N, C) or (N, C, L); the rest is as `BatchNorm2d` has it."""
+
     axes = 1
 
 
 class BatchNorm2d(_BatchNorm):
-    __doc__ = _BatchNorm.__doc__
+    """Each channel shifted and scaled to mean 0 and variance 1 over batch and space, then by learned factors.
+
+        y = weight * (x - mean) / sqrt(var + eps) + bias
+
+    While training, mean and var are the batch's, and the running ones follow them; after `eval()` the running
+    ones are used. Into the running variance goes the batch's without bias, its sum divided by count - 1.
+
+        running = (1 - momentum) * running + momentum * batch
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: the factor above; None takes the plain mean over all batches so far.
+        affine: whether there are weight and bias.
+        track_running_stats: whether there are running statistics; without, the batch's are always used.
+
+    Attributes:
+        weight, bias: (C,), ones and zeros at first, or None.
+        running_mean, running_var: arrays (C,), zeros and ones at first, or None.
+        num_batches_tracked: a 0-d int64 array, or None.
+
+    Raises:
+        TypeError, ValueError: a setting out of range; when called, an input of other axes or channels, or,
+            while training, of one value per channel.
+
+    Source: Ioffe and Szegedy, "Batch normalization", 2015; PyTorch's class of the same name.
+
+    Example:
+        >>> import numpy as np
+        >>> from backlit import nn
+        >>> norm = nn.BatchNorm1d(2)
+        >>> norm(np.array([[1.0, 5.0], [3.0, 5.0]], np.float32)).numpy().round(3)
+        array([[-1.,  0.],
+               [ 1.,  0.]], dtype=float32)
+        >>> norm.running_mean
+        array([0.2, 0.5], dtype=float32)
+    """
+
     axes = 2
 
 
 class BatchNorm3d(_BatchNorm):
-    __doc__ = _BatchNorm.__doc__
+    """Batch normalisation of x (N, C, D, H, W); the rest is as `BatchNorm2d` has it."""
+
     axes = 3

@@ -31,26 +31,7 @@ class _Pool(Module):
 
 
 class _MaxPool(_Pool):
-    """The largest element of each window, over `axes` spatial axes.
-
-        y[n, c, o] = max over tap t of  x[n, c, stride*o + dilation*t - padding]
-
-    Args:
-        kernel_size, stride, dilation: one int per axis, or one for all; a stride of None is the kernel size.
-        padding: int, one per axis, or one (low, high) pair per axis; padded positions never win.
-        ceil_mode: round the output size up.
-
-    Raises:
-        TypeError, ValueError: a setting that no pool has; or, when called, an input of other axes.
-
-    Source: PyTorch's class of the same name.
-
-    Example:
-        >>> import numpy as np
-        >>> from backlit import nn
-        >>> nn.MaxPool2d(2)(np.zeros((4, 3, 28, 28), np.float32)).shape
-        (4, 3, 14, 14)
-    """
+    """Maximum pooling over `axes` axes, which a subclass fixes."""
 
     def __init__(
         self,
@@ -78,28 +59,7 @@ class _MaxPool(_Pool):
 
 
 class _AvgPool(_Pool):
-    """The mean of each window, over `axes` spatial axes.
-
-        y[n, c, o] = (sum over tap t of  x[n, c, stride*o + t - padding]) / number of taps
-
-    Args:
-        kernel_size, stride: one int per axis, or one for all; a stride of None is the kernel size.
-        padding: int, one per axis, or one (low, high) pair per axis, of zeros.
-        ceil_mode: round the output size up.
-        count_include_pad: count padded positions in the number of taps.
-        divisor_override: divide by this instead.
-
-    Raises:
-        TypeError, ValueError: a setting that no pool has; or, when called, an input of other axes.
-
-    Source: PyTorch's class of the same name.
-
-    Example:
-        >>> import numpy as np
-        >>> from backlit import nn
-        >>> nn.AvgPool2d(2, stride=1)(np.array([[[[1.0, 2.0], [3.0, 4.0]]]])).item()
-        2.5
-    """
+    """Mean pooling over `axes` axes, which a subclass fixes."""
 
     def __init__(
         self,
@@ -126,24 +86,7 @@ class _AvgPool(_Pool):
 
 
 class _AdaptiveAvgPool(Module):
-    """The means of a grid of windows that cover the input, whatever its size, over `axes` spatial axes.
-
-        window o of an axis:  floor(o * input / output)  to  ceil((o + 1) * input / output)
-
-    Args:
-        output_size: one int per axis, or one for all; None keeps the size of an axis. 1 is the global mean.
-
-    Raises:
-        TypeError, ValueError: no such output; or, when called, an input of other axes.
-
-    Source: PyTorch's class of the same name.
-
-    Example:
-        >>> import numpy as np
-        >>> from backlit import nn
-        >>> nn.AdaptiveAvgPool2d((3, None))(np.zeros((4, 3, 28, 28), np.float32)).shape
-        (4, 3, 3, 28)
-    """
+    """Mean pooling to a grid over `axes` axes, which a subclass fixes."""
 
     axes: ClassVar[int]
 
@@ -164,45 +107,111 @@ class _AdaptiveAvgPool(Module):
 
 
 class MaxPool1d(_MaxPool):
-    __doc__ = _MaxPool.__doc__
+    """The largest element of each window over one axis, x (N, C, L); the rest is as `MaxPool2d` has it."""
+
     axes = 1
 
 
 class MaxPool2d(_MaxPool):
-    __doc__ = _MaxPool.__doc__
+    """The largest element of each window, over two axes.
+
+        y[n, c, o] = max over tap t of  x[n, c, stride*o + dilation*t - padding]
+
+    Args:
+        kernel_size, stride, dilation: one int per axis, or one for all; a stride of None is the kernel size.
+        padding: int, one per axis, or one (low, high) pair per axis; padded positions never win.
+        ceil_mode: round the output size up.
+
+    Raises:
+        TypeError, ValueError: a setting that no pool has; or, when called, an input of other axes.
+
+    Source: PyTorch's class of the same name.
+
+    Example:
+        >>> import numpy as np
+        >>> from backlit import nn
+        >>> nn.MaxPool2d(2)(np.zeros((4, 3, 28, 28), np.float32)).shape
+        (4, 3, 14, 14)
+    """
+
     axes = 2
 
 
 class MaxPool3d(_MaxPool):
-    __doc__ = _MaxPool.__doc__
+    """The largest element of each window over three axes, x (N, C, D, H, W); the rest is as `MaxPool2d` has it."""
+
     axes = 3
 
 
 class AvgPool1d(_AvgPool):
-    __doc__ = _AvgPool.__doc__
+    """The mean of each window over one axis, x (N, C, L); the rest is as `AvgPool2d` has it."""
+
     axes = 1
 
 
 class AvgPool2d(_AvgPool):
-    __doc__ = _AvgPool.__doc__
+    """The mean of each window, over two axes.
+
+        y[n, c, o] = (sum over tap t of  x[n, c, stride*o + t - padding]) / number of taps
+
+    Args:
+        kernel_size, stride: one int per axis, or one for all; a stride of None is the kernel size.
+        padding: int, one per axis, or one (low, high) pair per axis, of zeros.
+        ceil_mode: round the output size up.
+        count_include_pad: count padded positions in the number of taps.
+        divisor_override: divide by this instead.
+
+    Raises:
+        TypeError, ValueError: a setting that no pool has; or, when called, an input of other axes.
+
+    Source: PyTorch's class of the same name.
+
+    Example:
+        >>> import numpy as np
+        >>> from backlit import nn
+        >>> nn.AvgPool2d(2, stride=1)(np.array([[[[1.0, 2.0], [3.0, 4.0]]]])).item()
+        2.5
+    """
+
     axes = 2
 
 
 class AvgPool3d(_AvgPool):
-    __doc__ = _AvgPool.__doc__
+    """The mean of each window over three axes, x (N, C, D, H, W); the rest is as `AvgPool2d` has it."""
+
     axes = 3
 
 
 class AdaptiveAvgPool1d(_AdaptiveAvgPool):
-    __doc__ = _AdaptiveAvgPool.__doc__
+    """The means of a grid of windows over one axis, x (N, C, L); the rest is as `AdaptiveAvgPool2d` has it."""
+
     axes = 1
 
 
 class AdaptiveAvgPool2d(_AdaptiveAvgPool):
-    __doc__ = _AdaptiveAvgPool.__doc__
+    """The means of a grid of windows that cover the input, whatever its size, over two axes.
+
+        window o of an axis:  floor(o * input / output)  to  ceil((o + 1) * input / output)
+
+    Args:
+        output_size: one int per axis, or one for all; None keeps the size of an axis. 1 is the global mean.
+
+    Raises:
+        TypeError, ValueError: no such output; or, when called, an input of other axes.
+
+    Source: PyTorch's class of the same name.
+
+    Example:
+        >>> import numpy as np
+        >>> from backlit import nn
+        >>> nn.AdaptiveAvgPool2d((3, None))(np.zeros((4, 3, 28, 28), np.float32)).shape
+        (4, 3, 3, 28)
+    """
+
     axes = 2
 
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
-    __doc__ = _AdaptiveAvgPool.__doc__
+    """The means of a grid of windows over three axes, x (N, C, D, H, W); the rest is as `AdaptiveAvgPool2d` has it."""
+
     axes = 3

@@ -71,11 +71,15 @@ def load(model: Module, path: FilePath) -> None:
         ValueError: the file is damaged, no safetensors file, or of another architecture.
     """
     _check_module(model)
-    arrays, metadata = read_tensors(path)
+    fill(model, path, *read_tensors(path))
+
+
+def fill(model: Module, path: FilePath, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Put what `read_tensors` gave into a model, with the errors that `load` has."""
     try:
         model.load_state_dict(arrays)
     except (TypeError, ValueError) as error:
-        config = _config(metadata)
+        config = model_config(metadata)
         saved = f" (it holds the model {config['name']!r})" if config else ""
         reason = str(error).removeprefix("state_dict ")
         raise ValueError(f"file {_shown(path)}{saved} {reason}") from None
@@ -89,15 +93,6 @@ def read_metadata(path: FilePath) -> dict[str, str]:
     """
     with _opened(path) as file:
         return _header(path, file)[1]
-
-
-def read_config(path: FilePath) -> dict[str, Any] | None:
-    """The model that a file was saved from, {"name": ..., "arguments": {...}}, or None where it does not say.
-
-    Raises:
-        FileNotFoundError, ValueError: as `load`.
-    """
-    return _config(read_metadata(path))
 
 
 def write_tensors(path: FilePath, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
@@ -199,8 +194,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _config(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """The config in a file's texts, where there is a sound one."""
+def model_config(metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """The model that a file was saved from, {"name": ..., "arguments": {...}}, or None if it does not say."""
     try:
         config = json.loads(metadata["config"])
         name, arguments = (config[key] for key in _NAMES)

@@ -354,7 +354,7 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
-    def _decayed(self, p: Array, g: Array, work: Array) -> Array:  # noqa: ARG002  # Adam's decay needs it
+    def _decayed(self, p: Array, g: Array, work: Array) -> Array:  # Adam's decay needs it
         if self.weight_decay:
             p *= 1 - self.lr * self.weight_decay
         return g

@@ -48,7 +48,7 @@ class ConstantLR(Schedule):
         [0.5, 1.0, 1.0, 1.0]
     """
 
-    def _factor(self, step: int, length: int) -> float:  # noqa: ARG002  # constant
+    def _factor(self, step: int, length: int) -> float:  # constant
         return 1.0
 
 
