@@ -172,8 +172,8 @@ def batch_norm_backward(dy: Any, cache: BatchNormCache) -> tuple[Array, Array | 
             centered *= _along(scale * slope, axis, x)
             dx -= centered
             dx -= _along(scale * (total / count - rest * slope), axis, x)
-    dgamma = None if cache.gamma is None else _result(dot, x.dtype)
-    dbeta = _result(total, x.dtype) if cache.has_beta else None
+        dgamma = None if cache.gamma is None else _result(dot, x.dtype)
+        dbeta = _result(total, x.dtype) if cache.has_beta else None
     return dx, dgamma, dbeta
 
 
