@@ -21,8 +21,10 @@ def integers(seed: int, shape: tuple[int, ...], dtype: str) -> Any:
 
 
 @st.composite
-def conv_geometries(draw: st.DrawFn, transposed: bool | None = None, most_axes: int = 3) -> ConvGeometry:
-    """A valid geometry; those that have no output are drawn again."""
+def conv_geometries(
+    draw: st.DrawFn, transposed: bool | None = None, most_axes: int = 3, pytorch: bool = False
+) -> ConvGeometry:
+    """A valid geometry; those that have no output are drawn again. PyTorch's have a batch and even pads."""
     axes = draw(st.integers(1, most_axes))
     size = 7 if axes == 1 else 5 if axes == 2 else 3
 
@@ -32,16 +34,25 @@ def conv_geometries(draw: st.DrawFn, transposed: bool | None = None, most_axes: 
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     flip = draw(st.booleans()) if transposed is None else transposed
     stride, dilation = each(1, 3), each(1, 2)
-    extra = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True)) if flip else 0
+    extra = (
+        tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
+        if flip
+        else 0
+    )
+    pads = (
+        tuple((pad, pad) for pad in each(0, 2))
+        if pytorch
+        else tuple(zip(each(-1, 2), each(-1, 2), strict=True))
+    )
     try:
         return ConvGeometry(
-            draw(st.integers(0, 3)),
+            draw(st.integers(int(pytorch), 3)),
             groups * draw(st.integers(1, 2)),
             groups * draw(st.integers(1, 2)),
             each(1, size),
             each(1, 3),
             stride,
-            tuple(zip(each(-1, 2), each(-1, 2), strict=True)),
+            pads,
             dilation,
             groups,
             flip,
@@ -53,24 +64,29 @@ def conv_geometries(draw: st.DrawFn, transposed: bool | None = None, most_axes: 
 
 
 @st.composite
-def pool_geometries(draw: st.DrawFn, dilated: bool = True) -> PoolGeometry:
-    """A valid pool; those that have no output are drawn again."""
+def pool_geometries(draw: st.DrawFn, dilated: bool = True, pytorch: bool = False) -> PoolGeometry:
+    """A valid pool; those that have no output are drawn again.
+
+    PyTorch's have a batch, even pads of at most half a kernel, and an input that holds a window without its pads: beyond
+    that it refuses some and crashes on others.
+    """
     axes = draw(st.integers(1, 3))
 
     def each(low: int, high: int) -> Any:
         return draw(st.tuples(*[st.integers(low, high)] * axes))
 
+    kernel = each(1, 3)
+    if pytorch:
+        pads = tuple((draw(st.integers(0, k // 2)),) * 2 for k in kernel)
+    else:
+        pads = tuple(zip(each(0, 2), each(0, 2), strict=True))
+    batch, channels = draw(st.integers(int(pytorch), 3)), draw(st.integers(1, 3))
+    size = each(1, 7 if axes == 1 else 4)
+    stride, dilation, ceil_mode = each(1, 3), each(1, 2) if dilated else 1, draw(st.booleans())
     try:
-        return PoolGeometry(
-            draw(st.integers(0, 3)),
-            draw(st.integers(1, 3)),
-            each(1, 7 if axes == 1 else 4),
-            each(1, 3),
-            each(1, 3),
-            tuple(zip(each(0, 2), each(0, 2), strict=True)),
-            each(1, 2) if dilated else 1,
-            draw(st.booleans()),
-        )
+        if pytorch:
+            PoolGeometry(batch, channels, size, kernel, stride, 0, dilation)
+        return PoolGeometry(batch, channels, size, kernel, stride, pads, dilation, ceil_mode)
     except ValueError:
         assume(False)
         raise

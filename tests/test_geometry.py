@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from configurations import conv_geometries, pool_geometries
 from hypothesis import given
 
 from backlit.geometry import ConvGeometry, PoolGeometry
+from configurations import conv_geometries, pool_geometries
 
 LAYERS = [
     "conv2d:n1,c1-1,i3x3,k2x2,s1,p0",
@@ -60,7 +60,9 @@ def test_transposed_geometry_is_the_adjoint_of_its_convolution(g: ConvGeometry) 
 @pytest.mark.parametrize("size", range(1, 9))
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (2, 1), (3, 1), (3, 2)])
-def test_same_padding_gives_ceil_of_size_over_stride(size: int, stride: int, kernel: int, dilation: int) -> None:
+def test_same_padding_gives_ceil_of_size_over_stride(
+    size: int, stride: int, kernel: int, dilation: int
+) -> None:
     g = ConvGeometry(1, 1, 1, (size,), (kernel,), stride, "same", dilation)
     ((low, high),) = g.padding
     assert g.output_size == (-(-size // stride),)
@@ -131,9 +133,17 @@ def test_pool_windows_begin_inside_the_padded_input(g: PoolGeometry) -> None:
         ({"groups": 4}, ValueError, "groups is 4, which does not divide out_channels 6"),
         ({"kernel_size": (0, 1)}, ValueError, "kernel_size is 0"),
         ({"kernel_size": (-2, 1)}, ValueError, "kernel_size is -2"),
-        ({"kernel_size": (7, 1)}, ValueError, r"kernel_size spans 7 positions on an axis.* has 5 \(5 \+ 0 \+ 0\)"),
+        (
+            {"kernel_size": (7, 1)},
+            ValueError,
+            r"kernel_size spans 7 positions on an axis.* has 5 \(5 \+ 0 \+ 0\)",
+        ),
         ({"padding": -3}, ValueError, r"the padded input has 0 \(5 \+ -3 \+ -3\)"),
-        ({"padding": "full"}, ValueError, "padding is 'full', and the words it may be are 'same' and 'valid'"),
+        (
+            {"padding": "full"},
+            ValueError,
+            "padding is 'full', and the words it may be are 'same' and 'valid'",
+        ),
         ({"padding": 1.5}, TypeError, "padding is 1.5"),
         ({"padding": ((1, 2, 3), 0)}, ValueError, r"each axis takes one int or a \(low, high\) pair"),
         ({"padding": (1,)}, ValueError, r"padding is \(1,\), and an int, 2 ints or 2 \(low, high\) pairs"),
@@ -154,7 +164,9 @@ def test_pool_windows_begin_inside_the_padded_input(g: PoolGeometry) -> None:
         ({"transposed": True, "stride": 2**62}, OverflowError, "the output of this transposed convolution"),
     ],
 )
-def test_impossible_configuration_is_refused_in_words(change: dict[str, Any], error: type, message: str) -> None:
+def test_impossible_configuration_is_refused_in_words(
+    change: dict[str, Any], error: type, message: str
+) -> None:
     usual = {"batch": 2, "in_channels": 4, "out_channels": 6, "input_size": (5, 5), "kernel_size": (3, 3)}
     with pytest.raises(error, match=message):
         ConvGeometry(**(usual | change))

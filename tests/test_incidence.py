@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from configurations import conv_geometries
 from hypothesis import given
 
 from backlit import incidence
 from backlit.geometry import ConvGeometry
 from backlit.incidence import Term
+from configurations import conv_geometries
 
 
 def _by_hand(g: ConvGeometry, padded: bool = False) -> set[Term]:

@@ -31,12 +31,16 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
     """
     path = Path(os.path.realpath(path))
     if path.is_dir():
-        raise IsADirectoryError(f"path {str(path)!r} is a folder, and a file is to be written: add a file name.")
+        raise IsADirectoryError(
+            f"path {str(path)!r} is a folder, and a file is to be written: add a file name."
+        )
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"path {str(path)!r} lies in a folder that does not exist: create it first.") from error
+        raise FileNotFoundError(
+            f"path {str(path)!r} lies in a folder that does not exist: create it first."
+        ) from error
     try:
         with os.fdopen(handle, "wb") as file:
             if callable(content):

@@ -179,8 +179,8 @@ class ConvGeometry:
         if len(x_shape) != len(w_shape) or not 1 <= axes <= 3:
             raise ValueError(
                 f"x has shape {tuple(x_shape)} and w {tuple(w_shape)}, and both need the same number of axes: "
-                f"{wanted_shape('x', layout)} with {wanted_shape('w', layout, transposed)}, of one to three spatial axes, "
-                f"or bare (H, W) with (kH, kW)."
+                f"{wanted_shape('x', layout)} with {wanted_shape('w', layout, transposed)}, "
+                f"of one to three spatial axes, or bare (H, W) with (kH, kW)."
             )
         if len(x_shape) <= 2:  # the article's bare case: one sample, one channel
             x_shape, w_shape = (

@@ -1,7 +1,7 @@
 """The one relation of a convolution: which input, weight and output elements meet in a product.
 
-Output position o at kernel tap k reads input position i = stride*o + dilation*k - pad, on every spatial axis, within one
-group of channels. The set of all triples (input, weight, output) is the incidence. The scalar
+Output position o at kernel tap k reads input position i = stride*o + dilation*k - pad, on every spatial axis, within
+one group of channels. The set of all triples (input, weight, output) is the incidence. The scalar
 
     T(x, w, g) = sum over the incidence of x[input] * w[weight] * g[output]
 
@@ -153,4 +153,4 @@ def _oriented(geometry: ConvGeometry, found: Iterable[Term]) -> Iterator[Term]:
     """The terms as the problem names them: a transposed convolution reads what its convolution writes."""
     if not geometry.transposed:
         return iter(found)
-    return (Term(output, weight, input) for input, weight, output in found)
+    return (Term(term.output, term.weight, term.input) for term in found)

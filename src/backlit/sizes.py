@@ -23,8 +23,8 @@ def check_input_shape(x_shape: Sizes, layout: str) -> None:
     """Raise ValueError unless x has a batch, channels and one to three spatial axes, all but the batch at least 1."""
     if not 3 <= len(x_shape) <= 5 or 0 in x_shape[1:]:
         raise ValueError(
-            f"x has shape {tuple(x_shape)}, and it has to be {wanted_shape('x', layout)} of one to three spatial axes; only "
-            f"the batch N may be 0."
+            f"x has shape {tuple(x_shape)}, and it has to be {wanted_shape('x', layout)} "
+            f"of one to three spatial axes; only the batch N may be 0."
         )
 
 

@@ -1,4 +1,4 @@
-"""The choice among engines: an ordered list, the first that supports a problem runs it, and every level can be forced."""
+"""The choice among engines: the first in an ordered list that supports a problem runs it; every level can be forced."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Forced:
         return tuple(engines)
 
 
-class use:
+class use:  # noqa: N801  # a function to its callers: `with use("loops"):`
     """Force an engine, and inside it an algorithm and an instruction set, for the `with` block, in this Python thread.
 
     Args:

@@ -41,8 +41,8 @@ class Engine:
         avg_pool_forward(g, layout, x, divisors) -> y          avg_pool_backward(g, layout, dy, divisors) -> dx
 
     The geometry of the convolution functions is plain (`geometry.convolution`). `winners` holds, for every output, the
-    row-major number of the tap that won, or the number of taps where a window reads nothing. `divisors` has the output's
-    spatial shape.
+    row-major number of the tap that won, or the number of taps where a window reads nothing. `divisors` has the
+    output's spatial shape.
 
     Args:
         name: how it is listed and forced.

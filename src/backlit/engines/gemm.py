@@ -1,7 +1,7 @@
 """Convolution as matrix multiplication in NumPy: im2col, its adjoint col2im, and a product of matrices per block.
 
-A block is some samples, or some output positions of one sample, whose columns fit into the workspace. In it the samples
-are the innermost axis, so that copying a tap's window moves long runs:
+A block is some samples, or some output positions of one sample, whose columns fit into the workspace. In it the
+samples are the innermost axis, so that copying a tap's window moves long runs:
 
     columns[g, (c, tap), (o, n)] = x[n, g*C + c, stride*o + dilation*tap - pad]        im2col; zeros where padding is read
     y  = w @ columns            dcolumns = w^T @ dy, dx = col2im(dcolumns)            dw = dy @ columns^T

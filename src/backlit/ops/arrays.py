@@ -1,4 +1,4 @@
-"""What every pair asks of the arrays it is given, said in one place: float32 or float64, of one precision, never modified."""
+"""What every pair asks of the arrays that it is given: float32 or float64, of one precision, never modified."""
 
 from __future__ import annotations
 

@@ -67,8 +67,8 @@ def conv_forward(
 
     Returns:
         y (N, K, *output), or (N, *output, K) for channels_last, or bare (oH, oW), with
-        output = floor((input + pads - dilation*(kernel - 1) - 1) / stride) + 1; and the cache for `conv_backward`, which
-        refers to x and w.
+        output = floor((input + pads - dilation*(kernel - 1) - 1) / stride) + 1; and the cache for `conv_backward`,
+        which refers to x and w.
 
     Raises:
         TypeError: an array that is not float32 or float64, mixed precision, a bool or float where an int belongs.
@@ -105,8 +105,8 @@ def conv_backward(dy: Any, cache: ConvCache, *, needs: Collection[str] = NEEDS) 
         needs: the gradients to compute, among "dx", "dw", "db"; a first layer spares itself dx.
 
     Returns:
-        (dx, dw), or (dx, dw, db) when a bias was given, each of the shape of what it is the gradient of; None for what is
-        not needed.
+        (dx, dw), or (dx, dw, db) when a bias was given, each of the shape of what it is the gradient of; None for what
+        is not needed.
 
     Raises:
         TypeError, ValueError: dy of another shape or dtype, a cache of another operation, an unknown need.

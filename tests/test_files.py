@@ -1,0 +1,71 @@
+"""Atomic files: the old content or the new, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from backlit.files import write_atomic
+
+
+def test_write_puts_the_whole_content_there(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a", b"one")
+    write_atomic(tmp_path / "a", lambda file: file.write(b"two") and None)
+    assert (tmp_path / "a").read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_failure_while_writing_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a", b"old")
+
+    def fail(file: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        write_atomic(tmp_path / "a", fail)
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"lies in a folder that does not exist: create it first"):
+        write_atomic(tmp_path / "no" / "a", b"")
+
+
+def test_folder_in_the_way_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=r"is a folder, and a file is to be written"):
+        write_atomic(tmp_path, b"")
+
+
+def test_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_atomic(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def test_kill_at_any_moment_leaves_one_whole_content(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_atomic(path, b"0" * 1_000_000)
+    code = (
+        "import itertools, sys; from backlit.files import write_atomic\n"
+        "print('on', flush=True)\n"
+        "for n in itertools.count(): write_atomic(sys.argv[1], bytes([48 + n % 10]) * 1_000_000)"
+    )
+    for wait in (0.0, 0.005, 0.013, 0.031):
+        process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+        process.stdout.readline()  # type: ignore[union-attr]
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        content = path.read_bytes()
+        assert len(content) == 1_000_000
+        assert len(set(content)) == 1
