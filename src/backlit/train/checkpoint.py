@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from backlit.ops.arrays import Array
 FORMAT = "backlit-training"
 VERSION = "1"
 
-_CRC_BLOCK = 1 << 24  # bytes that are made contiguous at a time
+_CRC_BLOCK = 1 << 24  # bytes that are copied at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +124,9 @@ def model_fingerprint(model: object, state: Mapping[str, Array]) -> str:
 def _difference(name: str, before: Any, now: Any) -> str:
     """One sentence part that says what `name` was and is; of long texts, the first line that differs."""
     if isinstance(before, str) and isinstance(now, str) and "\n" in before + now:
-        old, new = before.splitlines(), now.splitlines()
-        pairs = [(a, b) for a, b in zip(old, new, strict=False) if a != b]
-        before, now = pairs[0] if pairs else ((old + ["nothing"])[len(new)], "nothing")
-        if len(old) < len(new) and not pairs:
-            before, now = "nothing", new[len(old)]
-        return f"{name} had `{before.strip()}` where it now has `{now.strip()}`"
+        pairs = zip_longest(before.splitlines(), now.splitlines(), fillvalue="nothing")
+        old, new = next((a, b) for a, b in pairs if a != b)
+        return f"{name} had `{old.strip()}` where it now has `{new.strip()}`"
     return f"{name} was {before} and is now {now}"
 
 
@@ -150,8 +148,7 @@ def _crc(array: Array, crc: int) -> int:
     rows = np.atleast_1d(array)
     count = max(1, _CRC_BLOCK * len(rows) // max(rows.nbytes, 1))
     for start in range(0, len(rows), count):
-        block = np.ascontiguousarray(rows[start : start + count])
-        crc = zlib.crc32(memoryview(block.reshape(-1).view(np.uint8)), crc)
+        crc = zlib.crc32(rows[start : start + count].tobytes(), crc)
     return crc
 
 

@@ -40,19 +40,19 @@ def display(shown: bool, *, epochs: int, images: int, images_done: int) -> Displ
         images_done: how many of them an earlier part of the run has seen.
     """
     if not shown:
-        return Silent()
-    pace = Pace(left=images - images_done)
+        return _Silent()
+    pace = _Pace(left=images - images_done)
     if sys.stdout.isatty():
         from rich.console import Console
 
         console = Console()
         if console.is_terminal and not console.is_dumb_terminal:
-            return Bar(console, pace, epochs=epochs, images=images, images_done=images_done)
-    return Lines(pace, epochs=epochs)
+            return _Bar(console, pace, epochs=epochs, images=images, images_done=images_done)
+    return _Lines(pace, epochs=epochs)
 
 
 @dataclass(slots=True)
-class Pace:
+class _Pace:
     """How fast images go by, and how long those that are left will take."""
 
     left: int
@@ -72,7 +72,7 @@ class Pace:
         return self.left / self.images_per_second if self.done else float("inf")
 
 
-class Silent:
+class _Silent:
     """Shows nothing."""
 
     def start(self) -> None: ...
@@ -81,10 +81,10 @@ class Silent:
     def close(self) -> None: ...
 
 
-class Lines:
+class _Lines:
     """One plain line for each epoch: for files, pipes, notebooks and terminals that cannot move the cursor."""
 
-    def __init__(self, pace: Pace, *, epochs: int) -> None:
+    def __init__(self, pace: _Pace, *, epochs: int) -> None:
         self._pace = pace
         self._epochs = epochs
 
@@ -101,10 +101,10 @@ class Lines:
     def close(self) -> None: ...
 
 
-class Bar:
+class _Bar:
     """A progress bar over the whole run, redrawn in place."""
 
-    def __init__(self, console: Any, pace: Pace, *, epochs: int, images: int, images_done: int) -> None:
+    def __init__(self, console: Any, pace: _Pace, *, epochs: int, images: int, images_done: int) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._pace = pace
@@ -150,7 +150,7 @@ def _measures(row: Mapping[str, Any], names: tuple[str, ...]) -> str:
     return "  ".join(f"{name} {row[name]:.4f}" for name in names if row.get(name) is not None)
 
 
-def _speed(pace: Pace) -> str:
+def _speed(pace: _Pace) -> str:
     seconds = pace.seconds_left
     if seconds == float("inf"):
         return ""
