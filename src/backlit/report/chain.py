@@ -1,0 +1,266 @@
+"""The section that follows one input backwards, from the loss to the pixels, a step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from backlit.html import escape
+from backlit.ops.arrays import Array
+from backlit.report import panels
+from backlit.report.pictures import blended, data_address, legend, photograph, plane, signed
+from backlit.report.results import Results
+from backlit.report.trace import Step, Trace
+from backlit.report.wording import extent, largest, norm, number, percent, plural, shape
+from backlit.report.worked import conv_input, conv_weight, linear_input
+
+__all__ = ["chain_section"]
+
+_MOST_PICTURES = 256  # channels shown in all steps together
+_KEY = "<kbd>←</kbd> <kbd>→</kbd>"
+
+# rule -> its name on the page, and what happens to the gradient there, in plain words
+_RULES = {
+    "cross_entropy": (
+        "Loss",
+        "The loss is −ln p of the true class. Its gradient with respect to the logits is as simple as can be: the "
+        "probabilities, less 1 at the true class. They add up to zero: what one class gains the others lose.",
+    ),
+    "linear": (
+        "Linear layer",
+        "Every input feeds every output. Backwards, an input collects the gradients of all outputs, each times the "
+        "weight that joins the two; a weight gets its input times the gradient of its output.",
+    ),
+    "conv": (
+        "Convolution",
+        "One small kernel read the input at every position. Backwards, an input position collects the gradient of "
+        "every output that read it, times the weight it was read with (dx). A weight was used at every position, so "
+        "its gradient adds up input times gradient over all of them (dw).",
+    ),
+    "conv_transpose": (
+        "Transposed convolution",
+        "Forwards it spreads each input over a window of outputs, as the gradient of a convolution does. Backwards it "
+        "is therefore a plain convolution.",
+    ),
+    "relu": ("ReLU", "The gradient passes where the input was positive, and stops where it was not."),
+    "sigmoid": ("Sigmoid", "The gradient is damped by y (1 − y): by a quarter at best, to almost nothing at the ends."),
+    "tanh": ("Tanh", "The gradient is damped by 1 − y²: not at all around zero, to almost nothing at the ends."),
+    "max_pool": (
+        "Max pooling",
+        "Each window passed on its largest value alone. So that position gets the whole gradient, and the others, "
+        "which had no part in the loss, get none.",
+    ),
+    "avg_pool": ("Average pooling", "Every position had an equal share in its window's mean, and gets an equal share."),
+    "adaptive_avg_pool": (
+        "Average pooling",
+        "Every position had an equal share in its window's mean, and gets an equal share of the gradient.",
+    ),
+    "global_avg_pool": (
+        "Global average",
+        "Every position had an equal share in its channel's mean, and gets an equal share of the gradient.",
+    ),
+    "batch_norm": (
+        "Batch normalisation",
+        "Outside of training its statistics are fixed, so each channel's gradient is scaled by one number, "
+        "gamma / sqrt(var + eps).",
+    ),
+    "dropout": ("Dropout", "Outside of training it does nothing, and the gradient passes unchanged."),
+    "flatten": ("Flatten", "Only the shape changes. The same numbers pass back in the shape they had."),
+    "reshape": ("Reshape", "Only the shape changes. The same numbers pass back in the shape they had."),
+    "transpose": ("Transpose", "Only the order of the axes changes. The same numbers pass back in the old order."),
+    "add": ("Sum of two branches", "A sum sends the same gradient into both branches, unchanged."),
+    "softmax": ("Softmax", "Only differences between the gradients of the classes pass: the mean is taken out."),
+    "log_softmax": ("Log-softmax", "What comes back is the gradient less the probabilities times its sum."),
+}
+
+
+def chain_section(trace: Trace, results: Results, index: int, loss_of: Callable[[Array], float]) -> str:
+    """The section's HTML: an introduction, the rail of steps, and a panel for each.
+
+    Args:
+        trace: the way back.
+        results: the test data, for names and the range of the pixels.
+        index: which test input it is.
+        loss_of: the loss for other pixels, by which the last panel checks the gradient.
+    """
+    names = results.class_names
+    pixels = _Pixels(trace, results, loss_of)
+    last = len(trace.steps) + 1
+    rail = "".join(
+        f'<li><a href="#step-{n}"><b>{escape(title)}</b>{f"<small>{escape(module)}</small>" if module else ""}</a></li>'
+        for n, (title, module) in enumerate([*map(_title, trace.steps), ("Pixels", "")], 1)
+    )
+    most = max(4, min(16, _MOST_PICTURES // len(trace.steps)))
+    articles = "".join(_panel(step, trace, names, most, last) for step in trace.steps)
+    return (
+        '<section id="backward" aria-labelledby="backward-title"><h2 id="backward-title">One input, followed backwards'
+        f"</h2>{_introduction(trace, results, index)}"
+        f'<div class="stepper" data-steps="{last}"><nav aria-label="steps from the loss to the pixels">'
+        f'<ol class="rail">{rail}</ol></nav>'
+        f'<div class="controls" hidden><button type="button" data-go="-1">← Previous</button>'
+        f'<p class="where" aria-live="polite"></p><button type="button" data-go="1">Next →</button>'
+        f'<p class="small muted hint">or {_KEY}</p></div>'
+        f"{articles}{pixels.panel(last)}</div></section>"
+    )
+
+
+def _introduction(trace: Trace, results: Results, index: int) -> str:
+    names, p = results.class_names, results.probabilities[index]
+    order = np.argsort(-p, kind="stable")
+    truth, said = escape(names[trace.label]), escape(names[order[0]])
+    second = f", {escape(names[order[1]])} comes next with {percent(float(p[order[1]]))}" if len(order) > 1 else ""
+    right = order[0] == trace.label
+    why = (
+        "It is the test image that the network names rightly with the least confidence: where it is sure, hardly any "
+        "gradient flows."
+        if right and index == results.hesitant
+        else "The network names it rightly."
+        if right
+        else "The network gets it wrong."
+    )
+    low, high = _range(results)
+    picture = data_address(photograph(trace.pixels[0], low, high))
+    return (
+        f'<div class="intro"><img class="sample" src="{picture}" alt="test image {index}, class {truth}">'
+        f"<div><p>Test image {index} is of class <b>{truth}</b>. The network says {said} with probability "
+        f"{percent(float(p[order[0]]))}{second}; its loss is −ln p(true) = <b>{number(trace.loss, 4)}</b>. {why}</p>"
+        f"<p>Each step below is one operation that the network recorded. It takes the gradient <var>dy</var> that "
+        f"comes back from the loss, multiplies it with its own local gradient, and hands the result on as the next "
+        f"one's <var>dy</var>: that is the chain rule. <span class=muted>Gradients are of the loss of this one image, "
+        f"in evaluation mode. In the pictures <i class=neg>blue</i> is below zero, <i class=pos>orange</i> above, "
+        f"and zero is the colour of the page.</span></p></div></div>"
+    )
+
+
+def _panel(step: Step, trace: Trace, names: list[str] | tuple[str, ...] | object, most: int, last: int) -> str:
+    class_names = list(names)  # type: ignore[call-overload]
+    title, module = _title(step)
+    words = _RULES.get(step.rule, ("", ""))[1]
+    body = panels.class_table(trace, class_names) if step.rule == "cross_entropy" else ""
+    body = body or panels.maps(step, most, class_names)
+    sums = []
+    if step.rule in ("conv", "conv_transpose"):
+        first = not any(s.rule in ("conv", "conv_transpose") for s in trace.steps[step.number :])
+        weight = conv_weight(step)
+        if weight:
+            sums.append(
+                panels.written_out(
+                    weight,
+                    step,
+                    "The weight with the largest gradient: input times gradient, added up over every position at "
+                    "which the kernel read with this weight.",
+                )
+            )
+        across = conv_input(step) if first else None
+        if across:
+            what = "pixel" if step.number == len(trace.steps) else "input position"
+            sums.append(
+                panels.written_out(
+                    across,
+                    step,
+                    f"The {what} with the largest gradient: weight times gradient, added up over every output that "
+                    f"read it.",
+                )
+            )
+    elif step.rule == "linear" and (dx := linear_input(step)):
+        sums.append(
+            panels.written_out(dx, step, "The input with the largest gradient: weight times gradient, over all outputs.")
+        )
+    onward = _onward(step, last)
+    return (
+        f'<article class="step" id="step-{step.number}" aria-labelledby="step-{step.number}-title">'
+        f'<p class="eyebrow">Step {step.number} of {last}</p>'
+        f'<h3 id="step-{step.number}-title">{escape(title)}{f" <code>{escape(module)}</code>" if module else ""}</h3>'
+        f"<p>{words}</p>{panels.rules(step)}{body}{_tally(step)}{panels.numbers(step)}{''.join(sums)}"
+        f"<details><summary>What the graph itself prints</summary><pre class=scroll tabindex=0>"
+        f"{escape(step.node.describe())}</pre></details>{onward}</article>"
+    )
+
+
+def _tally(step: Step) -> str:
+    """For operations that choose, how much of the gradient they let through."""
+    x = step.inputs[0]
+    if step.rule not in ("relu", "max_pool") or x.gradient is None:
+        return ""
+    reached = int(np.count_nonzero(x.gradient))
+    return f"<p>Here {reached:,} of {plural(x.value.size, 'input')} receive a gradient; the rest get none.</p>"
+
+
+def _onward(step: Step, last: int) -> str:
+    targets = step.sources or (last,)
+    links = " and ".join(f'<a href="#step-{n}">step {n}</a>' for n in targets)
+    return f'<p class="onward small muted">Its dx is the dy of {links}.</p>'
+
+
+def _title(step: Step) -> tuple[str, str]:
+    return _RULES.get(step.rule, (step.rule.replace("_", " ").capitalize(), ""))[0], step.module
+
+
+def _range(results: Results) -> tuple[float, float]:
+    finite = results.x[np.isfinite(results.x)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+class _Pixels:
+    """The last panel: the gradient of the pixels, laid over the image, and checked by changing one pixel."""
+
+    def __init__(self, trace: Trace, results: Results, loss_of: Callable[[Array], float]) -> None:
+        self.trace, self.results, self.loss_of = trace, results, loss_of
+        self.low, self.high = _range(results)
+
+    def panel(self, last: int) -> str:
+        gradient = self.trace.gradient
+        shown = _combined(gradient[0])
+        scale = largest(shown)
+        image = photograph(self.trace.pixels[0], self.low, self.high)
+        overlay = signed(shown, scale)
+        figures = (
+            ("The image", data_address(image), "the image"),
+            ("Gradient of each pixel", data_address(overlay), "gradient of the loss by each pixel"),
+            ("One over the other", data_address(blended(image, overlay)), "the gradient over the image"),
+        )
+        pictures = "".join(
+            f'<figure><img class="large" src="{address}" alt="{words}"><figcaption>{caption}</figcaption></figure>'
+            for caption, address, words in figures
+        )
+        several = " Of the channels, the strongest gradient at each pixel is shown." if gradient.shape[1] > 1 else ""
+        return (
+            f'<article class="step" id="step-{last}" aria-labelledby="step-{last}-title">'
+            f'<p class="eyebrow">Step {last} of {last}</p><h3 id="step-{last}-title">Pixels</h3>'
+            "<p>The gradient has reached the image. <i class=pos>Orange</i>: making this pixel brighter raises the "
+            "loss. <i class=neg>Blue</i>: making it brighter lowers the loss, so it makes the network surer of the "
+            f"right answer.{several}</p>"
+            f'<div class="triple">{pictures}</div>{legend(scale)}'
+            f"<p>dx has shape {shape(gradient.shape)}, values {extent(gradient)} and norm {number(norm(gradient))}.</p>"
+            f"{self._check()}</article>"
+        )
+
+    def _check(self) -> str:
+        """A sentence that compares the gradient of the strongest pixel with what changing that pixel does."""
+        x, gradient = self.trace.pixels, self.trace.gradient
+        at = np.unravel_index(int(np.argmax(np.abs(np.nan_to_num(gradient)))), gradient.shape)
+        step = (self.high - self.low or 1.0) * 1e-2
+        losses = []
+        for sign in (-1, 1):
+            changed = x.copy()
+            changed[at] += sign * step
+            losses.append(self.loss_of(changed))
+        place = ", ".join(str(int(i)) for i in at)
+        slope = (losses[1] - losses[0]) / (2 * step)
+        return (
+            f'<p class="check">Is it true? Change the strongest pixel, <code>x[{place}]</code>, by ±{number(step)} and '
+            f"run the network forwards again: the loss goes from {number(losses[0], 6)} to {number(losses[1], 6)}, a "
+            f'slope of <b data-slope="{slope!r}">{number(slope, 4)}</b>. The chain rule says '
+            f"<b>{number(float(gradient[at]), 4)}</b>.</p>"
+        )
+
+
+def _combined(gradient: Array) -> Array:
+    """(C, *spatial) as one plane: of the channels, the value of largest magnitude."""
+    if gradient.ndim < 2:
+        return plane(gradient)
+    planes = np.stack([plane(channel) for channel in gradient])
+    strongest = np.argmax(np.abs(planes), axis=0)[None]
+    picked: Array = np.take_along_axis(planes, strongest, axis=0)[0]
+    return picked

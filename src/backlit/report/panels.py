@@ -1,0 +1,199 @@
+"""What one step of the way back shows: its maps and gradients as pictures, its numbers, its sums written out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from backlit.html import escape
+from backlit.ops.arrays import Array
+from backlit.report.pictures import legend, marked, plane, signed, tiles
+from backlit.report.trace import Step, Trace
+from backlit.report.wording import extent, largest, norm, number, percent, plural, shape
+from backlit.report.worked import Product, Worked
+
+__all__ = ["class_table", "maps", "numbers", "rules", "written_out"]
+
+MOST_CLASSES = 12  # rows of the table of classes, and named tiles of a vector
+
+
+def rules(step: Step) -> str:
+    """The operation's formula, its local gradients and the chain rule, as the graph's table has them."""
+    rule = step.node.rule
+    given = {i.name for i in step.inputs}
+    rows = [("forward", rule.formula)]
+    chosen = [index for index, name in enumerate(rule.inputs) if name in given]
+    rows += [("local gradient", rule.partial[index]) for index in chosen]
+    rows += [("chain rule", rule.local[index]) for index in chosen]
+    groups: dict[str, list[str]] = {}
+    for name, text in rows:
+        groups.setdefault(name, []).append(f"<code>{escape(text)}</code>")
+    items = "".join(f"<div><dt>{name}</dt><dd>{'<br>'.join(texts)}</dd></div>" for name, texts in groups.items())
+    return f'<dl class="rules">{items}</dl>'
+
+
+def maps(step: Step, most: int, class_names: Sequence[str]) -> str:
+    """The output beside its upstream gradient, of at most so many channels: those with the largest gradients."""
+    if step.output.ndim < 2 or step.output.size == 1:
+        return ""
+    y, dy = step.output[0], step.upstream[0]
+    if y.ndim == 1:
+        return _vectors(y, dy, class_names if step.rule != "flatten" and len(y) == len(class_names) else ())
+    strength = np.linalg.norm(dy.reshape(len(dy), -1).astype(np.float64), axis=1)
+    chosen = np.sort(np.argsort(-strength, kind="stable")[:most])
+    names = [str(c) for c in chosen]
+    of = f"{len(chosen)} of {len(y)} channels, those with the largest gradients" if len(y) > most else "every channel"
+    return _side_by_side(
+        (f"What it computed: y, {of}", [plane(y[c]) for c in chosen], largest(y[chosen])),
+        ("What comes back: dy, the same channels", [plane(dy[c]) for c in chosen], largest(dy[chosen])),
+        names,
+    )
+
+
+def numbers(step: Step) -> str:
+    """The shapes, ranges and norms of everything that takes part."""
+    rows = [("y", "output", step.output, step.upstream)]
+    rows += [(i.name, i.parameter or ("input" if i.flows else "constant"), i.value, i.gradient) for i in step.inputs]
+    body = "".join(
+        f'<tr><th scope="row"><var>{escape(name)}</var> <span class="muted">{escape(what)}</span></th>'
+        f'<td>{shape(value.shape)}</td><td class="number">{extent(value)}</td>'
+        f'<td class="number">{"not asked for" if gradient is None else extent(gradient)}</td>'
+        f'<td class="number">{"–" if gradient is None else number(norm(gradient))}</td></tr>'
+        for name, what, value, gradient in rows
+    )
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="shapes and numbers of this step"><table class="small">'
+        '<thead><tr><th scope="col">array</th><th scope="col">shape</th><th scope="col" class="number">values</th>'
+        '<th scope="col" class="number">gradient</th><th scope="col" class="number">norm of gradient</th></tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def class_table(trace: Trace, class_names: Sequence[str]) -> str:
+    """Logit, probability and gradient of each class, of many classes those with the largest gradients."""
+    z = trace.logits.astype(np.float64)
+    p = np.exp(z - z.max())
+    p /= p.sum()
+    dz = p - (np.arange(len(p)) == trace.label)
+    chosen = np.sort(np.argsort(-np.abs(dz), kind="stable")[:MOST_CLASSES])
+    top = largest(dz)
+    rows = "".join(
+        f'<tr{" class=truth" if k == trace.label else ""}><th scope="row">{escape(class_names[k])}'
+        f"{' <span class=muted>(true)</span>' if k == trace.label else ''}</th>"
+        f'<td class="number">{number(float(z[k]))}</td><td class="number">{percent(float(p[k]))}</td>'
+        f'<td class="number">{number(float(dz[k]))}</td><td>{_bar(float(dz[k]), top)}</td></tr>'
+        for k in chosen
+    )
+    what = f"the {len(chosen)} of {len(p)} classes with the largest gradients" if len(p) > MOST_CLASSES else ""
+    caption = f"<caption>{what}</caption>" if what else ""
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="logits, probabilities and gradients by class">'
+        f'<table class="small">{caption}<thead><tr><th scope="col">class</th><th scope="col" class="number">logit z</th>'
+        '<th scope="col" class="number">probability p</th><th scope="col" class="number">dz = p − [true]</th>'
+        '<th scope="col"><span class="hidden-text">dz as a bar</span></th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def written_out(worked: Worked, step: Step, meaning: str) -> str:
+    """A worked sum as a table that adds up, beside the arrays it reads with the elements framed."""
+    element = f"{worked.name}[{_index(worked.at)}]"
+    rows = "".join(_row(place, product) for place, product in enumerate(worked.shown))
+    if worked.others:
+        rows += (
+            f'<tr><th scope="row" colspan="2">{plural(worked.others, "further product")}</th>'
+            f'<td class="number" data-rest="{worked.rest!r}">{number(worked.rest, 5)}</td></tr>'
+        )
+    zeros = f" {plural(worked.zeros, 'product')} with a zero left out." if worked.zeros else ""
+    agrees = abs(worked.total - worked.gradient) <= 1e-4 * max(abs(worked.gradient), largest(_values(worked)))
+    verdict = "the same number" if agrees else "which differs from the sum by more than rounding explains"
+    table = (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{element} written out">'
+        f'<table class="worked small" data-element="{element}"><thead><tr><th scope="col">product</th>'
+        '<th scope="col" class="number">in numbers</th><th scope="col" class="number">value</th></tr></thead>'
+        f'<tbody>{rows}</tbody><tfoot><tr><th scope="row" colspan="2">sum = {element}</th>'
+        f'<td class="number" data-gradient="{worked.gradient!r}">{number(worked.total, 5)}</td></tr></tfoot>'
+        "</table></div>"
+    )
+    pictures = _sources(worked, step) if worked.name == "dw" else ""
+    return (
+        f'<section class="sum"><h4><code>{element}</code> written out</h4>'
+        f"<p>{meaning}{zeros} The backward pass says <b>{number(worked.gradient, 5)}</b>, {verdict}.</p>"
+        f'<div class="sum-body">{table}{pictures}</div></section>'
+    )
+
+
+def _row(place: int, product: Product) -> str:
+    values = f"{product.left_value!r} {product.right_value!r}"
+    return (
+        f'<tr data-term="{place}" data-values="{values}"><th scope="row"><code>{product.left}[{_index(product.left_at)}]'
+        f" · {product.right}[{_index(product.right_at)}]</code></th>"
+        f'<td class="number">{number(product.left_value, 4)} · {_signed(product.right_value)}</td>'
+        f'<td class="number">{number(product.value, 5)}</td></tr>'
+    )
+
+
+def _sources(worked: Worked, step: Step) -> str:
+    """The channel of x and the channel of dy that a weight's gradient is made of, with the terms framed."""
+    if not worked.shown or step.output.ndim != 4:
+        return ""
+    figures = []
+    x = step.input("x")
+    assert x is not None  # noqa: S101  (the sum was made from it)
+    for name, field, index in (("x", x.value, 0), ("dy", step.upstream, 1)):
+        cells = [(product.left_at, product.right_at)[index] for product in worked.shown]
+        channel = field[cells[0][0], cells[0][1]]
+        what = f"{name}[{cells[0][0]}, {cells[0][1]}]"
+        picture = marked(
+            signed(channel, largest(channel)),
+            (channel.shape[0], channel.shape[1]),
+            [(cell[2], cell[3]) for cell in cells],
+            label=f"{what} with the elements of the sum framed",
+        )
+        figures.append(f"<figure>{picture}<figcaption><code>{what}</code></figcaption></figure>")
+    return f'<div class="sources">{"".join(figures)}</div>'
+
+
+def _vectors(y: Array, dy: Array, names: Sequence[str]) -> str:
+    """Vectors: named cells where there is one for each class and few, else strips."""
+    named = bool(names) and len(names) <= MOST_CLASSES
+    planes = [[plane(v[i : i + 1]) for i in range(len(v))] if named else [plane(v)] for v in (y, dy)]
+    return _side_by_side(
+        (f"What it computed: y, {len(y)} numbers", planes[0], largest(y)),
+        (f"What comes back: dy, {len(dy)} numbers", planes[1], largest(dy)),
+        list(names) if named else [],
+    )
+
+
+def _side_by_side(
+    forward: tuple[str, list[Array], float], backward: tuple[str, list[Array], float], names: Sequence[str]
+) -> str:
+    figures = "".join(
+        f"<figure><figcaption>{text}</figcaption>{tiles(planes, scale, label=text, names=names)}{legend(scale)}</figure>"
+        for text, planes, scale in (forward, backward)
+    )
+    return f'<div class="pair">{figures}</div>'
+
+
+def _bar(value: float, top: float) -> str:
+    """A bar from the middle to the left below zero, to the right above."""
+    length = 50 * abs(value) / top if top else 0
+    start, colour = (50 - length, "negative") if value < 0 else (50, "positive")
+    return (
+        f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect x="{start:.1f}" '
+        f'y="1" width="{length:.1f}" height="8" fill="var(--{colour})"/><path d="M50 0v10" stroke="var(--edge)" '
+        f'vector-effect="non-scaling-stroke"/></svg>'
+    )
+
+
+def _index(at: tuple[int, ...]) -> str:
+    return ", ".join(map(str, at))
+
+
+def _signed(value: float) -> str:
+    return f"({number(value, 4)})" if value < 0 else number(value, 4)
+
+
+def _values(worked: Worked) -> Array:
+    return np.array([product.value for product in worked.shown] or [0.0])
