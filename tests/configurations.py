@@ -67,8 +67,8 @@ def conv_geometries(
 def pool_geometries(draw: st.DrawFn, dilated: bool = True, pytorch: bool = False) -> PoolGeometry:
     """A valid pool; those that have no output are drawn again.
 
-    PyTorch's have a batch, even pads of at most half a kernel, and an input that holds a window without its pads: beyond
-    that it refuses some and crashes on others.
+    PyTorch's have a batch, even pads of at most half a kernel, and an input that holds a window without its pads:
+    beyond that it refuses some and crashes on others.
     """
     axes = draw(st.integers(1, 3))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ def test_write_puts_the_whole_content_there(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a", b"one")
     write_atomic(tmp_path / "a", lambda file: file.write(b"two") and None)
     assert (tmp_path / "a").read_bytes() == b"two"
-    assert os.listdir(tmp_path) == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_failure_while_writing_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
@@ -31,7 +30,7 @@ def test_failure_while_writing_leaves_the_old_content_and_nothing_else(tmp_path:
     with pytest.raises(RuntimeError, match="the disk is full"):
         write_atomic(tmp_path / "a", fail)
     assert (tmp_path / "a").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:

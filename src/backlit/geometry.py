@@ -136,8 +136,9 @@ class ConvGeometry:
 
     def shapes(self, layout: str) -> tuple[Sizes, Sizes, Sizes]:
         """The shapes of x, w and y in a layout: (N, C, *spatial) or (N, *spatial, C), and the weights to match."""
-        first = self.out_channels if not self.transposed else self.in_channels
-        second = (self.in_channels if not self.transposed else self.out_channels) // self.groups
+        channels = (self.out_channels, self.in_channels)
+        first, second = reversed(channels) if self.transposed else channels
+        second //= self.groups
         if check_layout(layout) == "channels_first":
             return (
                 (self.batch, self.in_channels, *self.input_size),

@@ -1,4 +1,4 @@
-"""The engines that compute convolutions and pools, gemm (NumPy) and loops (the definition), and the choice among them."""
+"""The engines that compute convolutions and pools, gemm (NumPy) and loops (the definition), and the choice of one."""
 
 from backlit.engines.choice import Choice, engine_for, explain_choice, names, run, use
 from backlit.engines.engine import Engine, Plan

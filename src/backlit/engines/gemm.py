@@ -3,7 +3,7 @@
 A block is some samples, or some output positions of one sample, whose columns fit into the workspace. In it the
 samples are the innermost axis, so that copying a tap's window moves long runs:
 
-    columns[g, (c, tap), (o, n)] = x[n, g*C + c, stride*o + dilation*tap - pad]        im2col; zeros where padding is read
+    columns[g, (c, tap), (o, n)] = x[n, g*C + c, stride*o + dilation*tap - pad], zero in the padding        im2col
     y  = w @ columns            dcolumns = w^T @ dy, dx = col2im(dcolumns)            dw = dy @ columns^T
 
 Zeros stand for the padding, so an infinite or NaN weight (or upstream gradient) also reaches the outputs (or weight
