@@ -77,9 +77,8 @@ def cross_entropy_forward(
 
     Raises:
         TypeError: the labels are no integers, or another argument is of the wrong kind or precision.
-        ValueError: the shapes do not fit, a label is out of range, or a mean is asked for that does not
-        exist: of an
-            empty batch, or of labels whose weights are all 0.
+        ValueError: the shapes do not fit, a label is out of range, or a mean is asked for that does not exist:
+            that of an empty batch, or of labels whose weights are all 0.
 
     Source:
         J. Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990; the smoothing:
@@ -103,15 +102,16 @@ def cross_entropy_forward(
     batch, classes, *spatial = logits.shape
     loss_shape = labels.shape if reduction == "none" else ()
     labels = labels.reshape(batch, prod(spatial))
-    divisor = 1.0
-    if reduction == "mean":
-        divisor = float(labels.size if weights is None else weights[labels].sum())
-        if divisor == 0:
-            raise ValueError(
-                "weight is 0 for every label that occurs, and then their weighted mean does not exist."
-            )
 
     with np.errstate(all="ignore"):
+        divisor = 1.0
+        if reduction == "mean":
+            divisor = float(labels.size if weights is None else weights[labels].sum())
+        if divisor == 0:
+            raise ValueError(
+                "weight is 0 for every label that occurs, and then their weighted mean does not exist: "
+                'give one of them a weight above 0, or pass reduction="sum".'
+            )
         e = shifted(logits, 1).reshape(batch, classes, prod(spatial))
         at_label = e.reshape(-1).take(_positions(labels, classes)).astype(np.float64)
         everywhere = _over_classes(e, weights) if smoothing else None
@@ -162,11 +162,11 @@ def cross_entropy_backward(dloss: Any, cache: CrossEntropyCache) -> Array:
     upstream = _upstream(dloss, cache.loss_shape, e.dtype)
     classes = e.shape[1]
     spread = smoothing / classes
-    total: Any = classes if weights is None else weights.sum()
-    own: Any = 1.0 if weights is None else weights[labels]  # (N, S)
     dlogits = empty(cache.shape, e.dtype)
     result = dlogits.reshape(e.shape)
     with np.errstate(all="ignore"):
+        total: Any = classes if weights is None else weights.sum()
+        own: Any = 1.0 if weights is None else weights[labels]  # (N, S)
         upstream = np.broadcast_to(
             upstream.reshape(s.shape if cache.loss_shape else ()) / cache.divisor, s.shape
         )

@@ -68,10 +68,9 @@ def batch_norm_forward(
 
     Raises:
         TypeError: an argument is of the wrong kind, or precisions differ.
-        ValueError: the shapes do not fit, in training x has fewer than two values per channel, in evaluation
-        a
-            running array is missing, or a running array cannot be written to, is negative, or overlaps
-            another input.
+        ValueError: the shapes do not fit; training finds fewer than two values per channel in x; evaluation finds
+            no running arrays; a running array cannot be written to, overlaps another input, or is a negative
+            variance; eps is 0 and so is a variance.
 
     Source:
         S. Ioffe and C. Szegedy, "Batch normalization", 2015; the running arrays as in PyTorch.
@@ -107,7 +106,7 @@ def batch_norm_forward(
     y = empty(x.shape, x.dtype)
     with np.errstate(all="ignore"):
         mean, var = _moments(x, channel_axis, y) if training else _as_float64(running)
-        _check_variance(var, eps, x)
+        _check_variance(var, eps)
         inverse = 1 / np.sqrt(var + eps)
         scale = inverse if gamma is None else inverse * gamma
         center = mean.astype(x.dtype)
@@ -181,6 +180,9 @@ def _moments(x: Array, channel_axis: int, scratch: Array) -> tuple[Array, Array]
     """Mean and biased variance of each channel, (C,) float64: first the mean, then what is left around it."""
     count = x.size // x.shape[channel_axis]
     mean = _sum(x, channel_axis) / count
+    if x.dtype == mean.dtype:  # the sum had no digits to spare: once more, around its result
+        np.subtract(x, _along(mean, channel_axis, x), out=scratch)
+        mean += _sum(scratch, channel_axis) / count
     center = mean.astype(x.dtype)
     np.subtract(x, _along(center, channel_axis, x), out=scratch)
     squares = _sum(np.square(scratch, out=scratch), channel_axis)
@@ -270,10 +272,8 @@ def _as_float64(running: tuple[Array, Array] | None) -> tuple[Array, Array]:
     return mean.astype(np.float64), var.astype(np.float64)
 
 
-def _check_variance(var: Array, eps: float, x: Array) -> None:
-    """Fail where nothing would keep the division by the deviation from being one by zero."""
+def _check_variance(var: Array, eps: float) -> None:
+    """Fail where nothing keeps the division by the standard deviation from being one by zero."""
     if eps == 0 and (var == 0).any():
-        raise ValueError(
-            f"eps is 0, and channel {int(np.argmax(var == 0))} of x of shape {x.shape} has variance 0: "
-            f"pass eps=1e-5."
-        )
+        channel = int(np.argmax(var == 0))
+        raise ValueError(f"eps is 0, and so is the variance of channel {channel}: pass eps=1e-5.")
