@@ -81,7 +81,9 @@ def assert_same_history(actual: History, expected: History) -> None:
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda parameters: optim.SGD(parameters, lr=1.0),
-    "momentum": lambda parameters: optim.SGD(parameters, lr=1.0, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "momentum": lambda parameters: optim.SGD(
+        parameters, lr=1.0, momentum=0.9, nesterov=True, weight_decay=0.01
+    ),
     "adam": lambda parameters: optim.Adam(parameters, lr=1.0),
     "adamw": lambda parameters: optim.AdamW(parameters, lr=1.0),
 }
@@ -174,11 +176,17 @@ DIFFERENT: list[tuple[str, dict[str, Any], str]] = [
     ("validation", {"validation": None}, "validation was x float32 .* and is now none"),
     ("loss", {"loss": nn.CrossEntropyLoss()}, "loss was cross_entropy and is now CrossEntropyLoss()"),
     ("two", {"lr": 0.02, "seed": 4}, "lr was 0.01 and is now 0.02; seed was 3 and is now 4"),
-    ("epochs", {"epochs": 2}, "epochs is 2, and the run in .* is in its epoch 3 already: resume with epochs=3"),
+    (
+        "epochs",
+        {"epochs": 2},
+        "epochs is 2, and the run in .* is in its epoch 3 already: resume with epochs=3",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), [row[1:] for row in DIFFERENT], ids=[row[0] for row in DIFFERENT])
+@pytest.mark.parametrize(
+    ("options", "message"), [row[1:] for row in DIFFERENT], ids=[row[0] for row in DIFFERENT]
+)
 def test_resuming_with_other_settings_says_what_differs(tmp_path: Path, options: Any, message: str) -> None:
     run(model(), tmp_path / "c")
     with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
@@ -189,7 +197,9 @@ def test_resuming_another_model_says_what_differs_and_leaves_it_alone(tmp_path: 
     run(model(), tmp_path / "c")
     other = model(dropout=0.5)
     before = other.state_dict()
-    message = "model had `(3): Dropout(p=0.3, inplace=False)` where it now has `(3): Dropout(p=0.5, inplace=False)`"
+    message = (
+        "model had `(3): Dropout(p=0.3, inplace=False)` where it now has `(3): Dropout(p=0.5, inplace=False)`"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         run(other, tmp_path / "c", resume=True)
     for name, array in before.items():
@@ -201,7 +211,9 @@ def test_resuming_with_one_pixel_changed_is_an_error(tmp_path: Path) -> None:
     options = {"epochs": 1, "batch_size": 9, "lr": 0.1, "progress": False, "checkpoint": tmp_path / "c"}
     fit(model(), (x, y), **options)
     x[5, 0, 1, 2] += 1
-    with pytest.raises(ValueError, match="data was x float32 .37, 1, 4, 4., y int64 .37,., crc32 .* and is now"):
+    with pytest.raises(
+        ValueError, match=r"data was x float32 .37, 1, 4, 4., y int64 .37,., crc32 .* and is now"
+    ):
         fit(model(), (x, y), resume=True, **options)
 
 
@@ -217,7 +229,7 @@ def test_a_truncated_checkpoint_is_an_error_that_names_the_file(tmp_path: Path) 
     content = path.read_bytes()
     for size in (0, 1, 7, 8, 100, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
-        with pytest.raises(ValueError, match="checkpoint '.*run.safetensors' is damaged"):
+        with pytest.raises(ValueError, match=r"checkpoint '.*run\.safetensors' is damaged"):
             run(model(), path, resume=True)
 
 
@@ -260,7 +272,7 @@ def test_a_checkpoint_holds_the_models_weights_under_their_names(tmp_path: Path)
 def test_a_checkpoint_that_could_not_be_written_is_an_error_at_once(tmp_path: Path, where: str) -> None:
     path = tmp_path if where == "folder" else tmp_path / "missing" / "c"
     untouched = model()
-    with pytest.raises(OSError, match="is a folder|lies in a folder that does not exist"):
+    with pytest.raises(OSError, match=r"is a folder|lies in a folder that does not exist"):
         run(untouched, path)
     assert_same_weights(untouched, model())
 
@@ -272,7 +284,7 @@ def test_a_run_that_diverges_leaves_the_last_epochs_checkpoint(tmp_path: Path) -
         if event == "update" and run.epoch == 2:
             run.model[0].weight.data[...] = np.nan  # type: ignore[index]
 
-    with pytest.raises(FloatingPointError, match="The checkpoint '.*' is that of an earlier batch boundary"):
+    with pytest.raises(FloatingPointError, match=r"The checkpoint '.*' is that of an earlier batch boundary"):
         run(model(), path, callbacks=[poison])
     assert len(Checkpoint.read(path).progress["history"]) == 1
 
@@ -422,7 +434,9 @@ history = run(model(), Path({str(tmp_path / "c")!r}), epochs=100000,
     callbacks=[lambda event, run: event == "update" and print(event, flush=True)])
 print("interrupted", history.interrupted)
 """
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     for _ in range(20):
         process.stdout.readline()

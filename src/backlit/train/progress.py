@@ -113,7 +113,7 @@ class _Bar:
         self._names = _MEASURES if console.width >= 110 + _BAR_WIDTH else _MEASURES[:2]
         self._progress = Progress(
             TextColumn("{task.fields[epoch]}", markup=False),
-            BarColumn(bar_width=_BAR_WIDTH),
+            BarColumn(bar_width=_BAR_WIDTH, complete_style="cyan", finished_style="green"),
             TextColumn("{task.fields[text]}", markup=False),
             console=console,
             refresh_per_second=5,
