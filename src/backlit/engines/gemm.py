@@ -26,6 +26,7 @@ from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.incidence import axes, count
 
 WORKSPACE = 16 << 20  # bytes of the temporaries of one block, kept by each thread that computes
+NARROW = 64  # filters up to which BLAS is faster when they are the columns, not the rows, of a long product
 
 Slices = tuple[slice, ...]
 
@@ -68,33 +69,39 @@ def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array
     with np.errstate(all="ignore"):
         for samples, rows in _blocks(g, x.dtype.itemsize):
             scratch = thread_scratch(WORKSPACE)
-            columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch).swapaxes(1, 2)
+            columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
             upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))
             for first in range(0, matrix.shape[1], filters):
                 part = slice(first, first + filters)
-                matrix[:, part] += upstream[:, part] @ columns
+                if matrix.shape[1] > NARROW:
+                    matrix[:, part] += upstream[:, part] @ columns.swapaxes(1, 2)
+                else:
+                    matrix[:, part] += (columns @ upstream[:, part].swapaxes(1, 2)).swapaxes(1, 2)
     return dw
 
 
 def max_pool_forward(g: PoolGeometry, layout: str, x: Array) -> tuple[Array, Array]:
-    """y = the largest of each window, tap by tap; the first of equals wins, NaN wins over all."""
+    """y = the largest of each window, tap by tap; its winner = the number of taps before the first that equals it."""
     windows, taps = g.windows, prod(g.windows.kernel_size)
     shape = windows.shapes(layout)[2]
-    y, winners = empty(shape, x.dtype), empty(shape, np.min_scalar_type(taps))
+    y, winners = empty(shape, x.dtype), zeros(shape, np.min_scalar_type(taps))
     y.fill(-np.inf)
-    winners.fill(taps)
     xs, ys, won = (_channels_first(a, layout) for a in (x, y, winners))
     for samples in _sample_blocks(windows):
-        has_nan = bool(np.isnan(xs[samples].min()))
+        for _, rows, reads in _taps(windows):
+            best = ys[_at(samples, slice(None), *rows)]
+            np.maximum(best, xs[_at(samples, slice(None), *reads)], out=best)  # NaN wins
+        has_nan, found, passed = bool(np.isnan(xs[samples].min())), np.zeros(ys[samples].shape, bool), 0
         for tap, rows, reads in _taps(windows):
-            here = _at(samples, slice(None), *rows)
-            value, best, winner = xs[_at(samples, slice(None), *reads)], ys[here], won[here]
-            better = value > best
-            better |= winner == taps
+            won[samples] += np.multiply(
+                ~found, tap - passed, dtype=won.dtype
+            )  # taps in the padding alone are left out
+            value, here = xs[_at(samples, slice(None), *reads)], _at(slice(None), slice(None), *rows)
+            found[here] |= value == ys[samples][here]
             if has_nan:
-                better |= np.isnan(value) & ~np.isnan(best)
-            np.copyto(best, value, where=better)
-            np.copyto(winner, tap, where=better, casting="unsafe")
+                found[here] |= np.isnan(value)
+            passed = tap
+        won[samples] += np.multiply(~found, taps - passed, dtype=won.dtype)
     return y, winners
 
 
@@ -104,8 +111,8 @@ def max_pool_backward(g: PoolGeometry, layout: str, dy: Array, winners: Array) -
     dxs, dys, won = (_channels_first(a, layout) for a in (dx, dy, winners))
     for samples in _sample_blocks(g.windows):
         for tap, rows, reads in _taps(g.windows):
-            target, here = dxs[_at(samples, slice(None), *reads)], _at(samples, slice(None), *rows)
-            np.add(target, dys[here], out=target, where=won[here] == tap)
+            here = _at(samples, slice(None), *rows)
+            dxs[_at(samples, slice(None), *reads)] += _where(won[here] == tap, dys[here])
     return dx
 
 
@@ -195,7 +202,8 @@ def _im2col(g: ConvGeometry, layout: str, x: Array, rows: Slices, scratch: Scrat
     for tap, outs, reads in _taps(g, rows):
         inside = by_tap[tap][_at(..., *outs, slice(None))]
         whole = inside.size == by_tap[tap].size
-        by_tap[done : tap if whole else tap + 1].fill(0)  # what reads the padding
+        if not whole or done < tap:
+            by_tap[done : tap if whole else tap + 1].fill(0)  # what reads the padding
         inside[...] = x[_at(..., *reads, slice(None))]
         done = tap + 1
     by_tap[done:].fill(0)
@@ -254,6 +262,13 @@ def _matrix(w: Array, g: ConvGeometry, layout: str) -> Array:
 def _channels_first(x: Array, layout: str) -> Array:
     """A view (N, C, *spatial) of x."""
     return x if layout == "channels_first" else np.moveaxis(x, -1, 1)
+
+
+def _where(condition: Array, values: Array) -> Array:
+    """The values where the condition holds, and zero elsewhere, by bits: no branch, and no infinity times zero."""
+    bits = np.dtype(f"u{values.dtype.itemsize}")
+    kept: Array = np.bitwise_and(values.view(bits), np.negative(condition.astype(bits))).view(values.dtype)
+    return kept
 
 
 def _at(*index: Any) -> Any:
