@@ -71,12 +71,18 @@ def assert_close(
     if a.size == 0:
         return
     finite = np.isfinite(e)
-    np.testing.assert_array_equal(a[~finite], e[~finite], "NaN and infinities have to be where they are expected")
-    precision = max((x.dtype for x in (a, e) if x.dtype.kind == "f"), key=_coarseness, default=np.dtype(np.float64))
+    np.testing.assert_array_equal(
+        a[~finite], e[~finite], "NaN and infinities have to be where they are expected"
+    )
+    precision = max(
+        (x.dtype for x in (a, e) if x.dtype.kind == "f"), key=_coarseness, default=np.dtype(np.float64)
+    )
     wide: Any = np.float64
     if scale is None:
         scale = np.max(np.abs(e[finite]), initial=0.0).astype(wide)
-    allowed = np.broadcast_to(tolerance(precision, terms, differenced=differenced) * np.asarray(scale, wide), e.shape)
+    allowed = np.broadcast_to(
+        tolerance(precision, terms, differenced=differenced) * np.asarray(scale, wide), e.shape
+    )
     with np.errstate(invalid="ignore"):
         error = np.where(finite, np.abs(a.astype(wide) - e.astype(wide)), 0.0)
     if np.all(error <= allowed):
