@@ -174,7 +174,7 @@ class LocalGradient:
 
     def __init__(self, node: Node, i: int) -> None:
         tensor = node.inputs[i]
-        assert tensor is not None  # noqa: S101  (local_gradient has looked)
+        assert tensor is not None
         self._rule, self._cache, self._dtype, self._input = node.rule, node.cache, node.dtype, i
         self._needs = tuple(position == i for position in range(len(node.inputs)))
         self._out: Shape = node.shape
@@ -226,7 +226,7 @@ class LocalGradient:
             upstream[out] = 1
             with np.errstate(all="ignore"):
                 row = self._rule.backward(upstream, self._cache, self._needs)[self._input]
-            assert row is not None  # noqa: S101  (it is the one that is needed)
+            assert row is not None
             self._row, self._row_at = np.asarray(row), out
         return self._row
 
@@ -237,7 +237,10 @@ def _defaults(forward: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _same(value: Any, default: Any) -> bool:
-    return value is default or (isinstance(value, (bool, int, float, str)) and value == default)
+    """Whether an attribute says what the default says; (1, 1) says 1."""
+    if isinstance(value, tuple) and isinstance(default, int):
+        return all(_same(part, default) for part in value)
+    return value is default or (isinstance(value, (bool, int, float, str)) and bool(value == default))
 
 
 def _brief(value: Any) -> str:

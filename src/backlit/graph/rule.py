@@ -42,7 +42,7 @@ class Rule(NamedTuple):
 def one(backward: Callable[[Array, Any], Array]) -> Callable[[Array, Any, Needs], Gradients]:
     """The backward of a pair with one input, as the table has it."""
 
-    def gradients(dy: Array, cache: Any, needs: Needs) -> Gradients:  # noqa: ARG001  (the only one is needed)
+    def gradients(dy: Array, cache: Any, needs: Needs) -> Gradients:
         return (backward(dy, cache),)
 
     return gradients
@@ -51,7 +51,7 @@ def one(backward: Callable[[Array, Any], Array]) -> Callable[[Array, Any, Needs]
 def every(backward: Callable[[Array, Any], Gradients]) -> Callable[[Array, Any, Needs], Gradients]:
     """The backward of a pair that computes all its gradients at once, as the table has it."""
 
-    def gradients(dy: Array, cache: Any, needs: Needs) -> Gradients:  # noqa: ARG001  (they come together)
+    def gradients(dy: Array, cache: Any, needs: Needs) -> Gradients:
         return backward(dy, cache)
 
     return gradients
