@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 from typing import Any
 
+from backlit import descriptor
 from backlit.sizes import (
     Pads,
     Sizes,
@@ -17,20 +17,11 @@ from backlit.sizes import (
     output_size,
     padding_pairs,
     per_axis,
-    shown,
     wanted_shape,
     window_extent,
 )
 
 _ITEMSIZE = 8  # bytes of the widest element: sizes are checked as if every array were float64
-_NUMBERS = r"\d{1,19}(?:x\d{1,19}){0,2}"
-_PARTS = {
-    "n": r"\d{1,19}",
-    "c": r"\d{1,19}-\d{1,19}",
-    "g": r"\d{1,19}",
-    "p": r"-?\d{1,19}(?::-?\d{1,19})?(?:x-?\d{1,19}(?::-?\d{1,19})?){0,2}",
-    **dict.fromkeys("iksod", _NUMBERS),
-}
 
 
 @dataclass(frozen=True)
@@ -211,78 +202,16 @@ class ConvGeometry:
     def parse(cls, text: str) -> ConvGeometry:
         """The geometry that a descriptor describes; `str` of a geometry gives the descriptor back.
 
-        The form is `conv2d:n8,c16-32,g4,i28x28,k3x3,s2,p1:2x0:-1,d1`, with conv1d to conv3d and convT1d to convT3d, `x`
-        between axes, `low:high` for a pair of pads; left out are g1, s1, p0, o0 and d1.
+        The form is `conv2d:n8,c16-32,g4,i28x28,k3x3,s2,p1:2x0:-1,d1`, with conv1d to conv3d and convT1d to convT3d,
+        `x` between axes, `low:high` for a pair of pads; left out are g1, s1, p0, o0 and d1.
 
         Raises:
             TypeError, ValueError: the text is no descriptor; the message shows it and the part that is wrong.
         """
-        if not isinstance(text, str):
-            raise TypeError(
-                f"descriptor is {text!r}, and a text such as 'conv2d:n8,c16-32,i28x28,k3x3' is needed."
-            )
-        head = re.fullmatch(r"\s*conv(T?)([123])d:(.*?)\s*", text)
-        if head is None:
-            raise ValueError(
-                f"descriptor {shown(text)} has to begin with conv1d:, conv2d:, conv3d:, convT1d: ..."
-            )
-        transposed, axes = bool(head[1]), int(head[2])
-        parts: dict[str, str] = {}
-        for part in head[3].split(","):
-            letter, value = part.strip()[:1], part.strip()[1:]
-            pattern = _PARTS.get(letter)
-            if pattern is None or letter in parts or not re.fullmatch(pattern, value):
-                raise ValueError(
-                    f"descriptor {shown(text)} has the part {shown(part)}, and each part is written once, as in "
-                    f"n8 c16-32 g4 i28x28 k3x3 s2 p1:2x0:-1 o1 d1."
-                )
-            parts[letter] = value
-        for letter in "ncik":
-            if letter not in parts:
-                raise ValueError(
-                    f"descriptor {shown(text)} lacks its part {letter}: n, c, i and k are always needed."
-                )
-        if "o" in parts and not transposed:
-            raise ValueError(
-                f"descriptor {shown(text)} has output padding o, which only convT1d to convT3d have."
-            )
-
-        def sizes(letter: str, default: int) -> Any:
-            values = tuple(int(v) for v in parts.get(letter, str(default)).split("x"))
-            if len(values) == axes or (len(values) == 1 and letter not in "ik"):
-                return values if len(values) == axes else values[0]
-            raise ValueError(
-                f"descriptor {shown(text)} has {len(values)} values in {letter}{parts[letter]}, and "
-                f"{axes} {'is' if axes == 1 else 'are'} needed, with x between axes."
-            )
-
-        pairs: Any = tuple((*map(int, pair.split(":")),) * 2 for pair in parts.get("p", "0").split("x"))
-        pads = tuple(pair[:2] for pair in pairs) * (axes if len(pairs) == 1 else 1)
-        in_channels, out_channels = map(int, parts["c"].split("-"))
-        configuration = (
-            sizes("i", 1),
-            sizes("k", 1),
-            sizes("s", 1),
-            pads,
-            sizes("d", 1),
-            int(parts.get("g", "1")),
-        )
-        return cls(int(parts["n"]), in_channels, out_channels, *configuration, transposed, sizes("o", 0))
+        return cls(**descriptor.read(text))
 
     def __str__(self) -> str:
-        parts = [f"n{self.batch}", f"c{self.in_channels}-{self.out_channels}"]
-        if self.groups != 1:
-            parts.append(f"g{self.groups}")
-        parts += ["i" + "x".join(map(str, self.input_size)), "k" + "x".join(map(str, self.kernel_size))]
-        parts += ["s" + _brief(self.stride)]
-        parts += [
-            "p" + _brief(tuple(str(low) if low == high else f"{low}:{high}" for low, high in self.padding))
-        ]
-        if any(self.output_padding):
-            parts.append("o" + _brief(self.output_padding))
-        if any(d != 1 for d in self.dilation):
-            parts.append("d" + _brief(self.dilation))
-        return f"conv{'T' if self.transposed else ''}{self.axes}d:{','.join(parts)}"
+        return descriptor.write({field.name: getattr(self, field.name) for field in fields(self)})
 
     def _check_output_padding(self) -> None:
         if any(self.output_padding) and not self.transposed:
@@ -404,8 +333,3 @@ class PoolGeometry:
         check_input_shape(x_shape, layout)
         channels, size = (x_shape[1], x_shape[2:]) if first else (x_shape[-1], x_shape[1:-1])
         return cls(x_shape[0], channels, size, kernel_size, stride, padding, dilation, ceil_mode)
-
-
-def _brief(values: tuple[Any, ...]) -> str:
-    """Values of the axes as a descriptor has them: one where all are equal."""
-    return str(values[0]) if len(set(values)) == 1 else "x".join(map(str, values))
