@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from snippets import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

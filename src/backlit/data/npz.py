@@ -52,15 +52,13 @@ def load_npz(
 
     Args:
         path: the file.
-        x, y: names of the images and labels, where the file has no split of its own.
-            Images: (N, C, H, W), or (N, H, W) for one channel; uint8 from 0 to 255, or floats, taken as they
-                are.
-            Labels: (N,), integers from 0 on.
+        x, y: names of the images and labels, where the file has no split of its own. Images are (N, C, H, W),
+            or (N, H, W) for one channel, of uint8 from 0 to 255, or of floats, taken as they are. Labels are
+            (N,), integers from 0 on.
         test_every: as `backlit.data.split`; 0 leaves the test part empty.
         dtype: np.float32 or np.float64, of the images.
         max_bytes: how much the arrays may take in memory. None allows 256 MiB or 100 times the size of the
-            file,
-            whichever is more: what goes beyond is a decompression bomb rather than images.
+            file, whichever is more: what goes beyond is a decompression bomb rather than images.
 
     Returns:
         (x_train, y_train), (x_test, y_test): x (N, C, H, W) of `dtype`, where bytes 0 to 255 have become 0 to
