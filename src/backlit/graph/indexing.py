@@ -72,7 +72,7 @@ def _part(part: Any) -> Any:
 
 
 def _shown(index: Any) -> str:
-    text = repr(index)
+    text = " ".join(repr(index).split())
     return text if len(text) <= 80 else text[:77] + "..."
 
 
