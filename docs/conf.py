@@ -36,6 +36,8 @@ toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = f"backlit {release}"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]  # so that most equations fit on a line
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0a6660", "color-brand-content": "#0a6660"},
     "dark_css_variables": {"color-brand-primary": "#62cfc4", "color-brand-content": "#62cfc4"},
