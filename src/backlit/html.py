@@ -21,7 +21,7 @@ STYLE = """
   --series-1: #0a6e68; --series-2: #c4500c; --series-3: #6a4fc0; --series-4: #b02f70;
   --series-5: #2468c9; --series-6: #66750c; --series-7: #8a5628; --series-8: #4e5966;
   --sans: ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
-  --serif: ui-serif, "Iowan Old Style", Charter, "Palatino Linotype", Palatino, "Noto Serif", Georgia, serif;
+  --serif: "Iowan Old Style", Charter, Cambria, Palatino, Georgia, "DejaVu Serif", serif;
   --mono: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace;
 }
 @media screen and (prefers-color-scheme: dark) {
@@ -41,10 +41,10 @@ body {
   background: var(--paper); color: var(--ink);
   font: 1rem/1.6 var(--sans); overflow-wrap: break-word; font-kerning: normal;
 }
-h1, h2, h3 { margin: 0; font-family: var(--serif); font-weight: 600; line-height: 1.2; text-wrap: balance; }
-h1 { font-size: clamp(1.7rem, 1.2rem + 2.2vw, 2.5rem); letter-spacing: -.012em; }
-h2 { font-size: 1.55rem; letter-spacing: -.008em; }
-h3 { font-size: 1.15rem; }
+h1, h2, h3 { margin: 0; font-weight: 650; line-height: 1.25; letter-spacing: -.015em; text-wrap: balance; }
+h1 { font-size: clamp(1.7rem, 1.2rem + 2.2vw, 2.4rem); }
+h2 { font-size: 1.5rem; }
+h3 { font-size: 1.1rem; letter-spacing: -.005em; }
 p, ul, ol, dl, dd, figure, table, pre { margin: 0; }
 p, li { max-width: 68ch; text-wrap: pretty; }
 small, .small { font-size: .875rem; line-height: 1.5; }
@@ -67,7 +67,7 @@ button {
 button:hover:not(:disabled) { border-color: var(--accent); color: var(--accent); }
 button:disabled { color: var(--muted); border-color: var(--line); cursor: default; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
-.scroll { overflow-x: auto; max-width: 100%; }
+.scroll { position: relative; overflow-x: auto; max-width: 100%; }
 .hidden-text {
   position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap;
 }
@@ -118,8 +118,8 @@ def json_script(element_id: str, data: Any) -> str:
         TypeError: something in the data has no form in JSON.
 
     Example:
-        >>> json_script("data", {"name": "</script>", "loss": [0.5, float("nan")]})
-        '<script type="application/json" id="data">{"name":"\\u003c/script\\u003e","loss":[0.5,"NaN"]}</script>'
+        >>> json_script("data", ["</script>", float("nan")])
+        '<script type="application/json" id="data">["\\u003c/script\\u003e","NaN"]</script>'
     """
     if not _NAME.match(element_id):
         raise ValueError(
@@ -134,13 +134,14 @@ def json_script(element_id: str, data: Any) -> str:
 def page(title: str, body: str, *, style: str = "", script: str = "", data: Any = None) -> str:
     """A complete HTML document in one string that needs, and can reach, nothing outside itself.
 
-    Its Content-Security-Policy forbids every request; images come as data: addresses, and only the one style
-    and the one script written here take effect, by their SHA-256. So `style=` attributes and `on...=` handlers
-    in the body do nothing: use classes, SVG's own attributes (`fill="var(--accent)"`) and `addEventListener`.
+    Its Content-Security-Policy forbids every request; images come as data: addresses, and only the one
+    style and the one script written here take effect, by their SHA-256. So `style=` attributes and `on...=`
+    handlers in the body do nothing: use classes, SVG's own attributes (`fill="var(--accent)"`) and
+    `addEventListener`.
 
     The colours are custom properties with a light and a dark value: --paper, --panel, --ink, --muted, --line,
-    --edge, --accent, --good, --warn, --bad, --negative, --positive, --series-1 to --series-8. Wrap what may be
-    wider than a phone in `<div class="scroll" tabindex="0" role="region" aria-label="...">`.
+    --edge, --accent, --good, --warn, --bad, --negative, --positive, --series-1 to --series-8. Wrap what may
+    be wider than a phone in `<div class="scroll" tabindex="0" role="region" aria-label="...">`.
 
     Args:
         title: plain text; escaped here.

@@ -9,7 +9,7 @@ import numpy as np
 from backlit.html import escape
 from backlit.ops.arrays import Array
 from backlit.report import panels
-from backlit.report.pictures import blended, data_address, legend, photograph, plane, signed
+from backlit.report.pictures import data_address, dotted, legend, photograph, plane, signed
 from backlit.report.results import Results
 from backlit.report.trace import Step, Trace
 from backlit.report.wording import extent, largest, norm, number, percent, plural, shape
@@ -61,7 +61,7 @@ _RULES = {
         "Every position had an equal share in its channel's mean, and gets an equal share of the gradient.",
     ),
     "batch_norm": (
-        "Batch normalisation",
+        "Batch norm",
         "Outside of training its statistics are fixed, so each channel's gradient is scaled by one number, "
         "gamma / sqrt(var + eps).",
     ),
@@ -214,15 +214,16 @@ class _Pixels:
         shown = _combined(gradient[0])
         scale = largest(shown)
         image = photograph(self.trace.pixels[0], self.low, self.high)
-        overlay = signed(shown, scale)
         figures = (
-            ("The image", data_address(image), "the image"),
-            ("Gradient of each pixel", data_address(overlay), "gradient of the loss by each pixel"),
-            ("One over the other", data_address(blended(image, overlay)), "the gradient over the image"),
+            ("The image", f'<img class="large" src="{data_address(image)}" alt="the image">'),
+            (
+                "The gradient of each pixel",
+                f'<img class="large" src="{data_address(signed(shown, scale))}" alt="the gradient of each pixel">',
+            ),
+            ("One on the other", dotted(image, shown, scale, label="the gradient as dots on the image")),
         )
         pictures = "".join(
-            f'<figure><img class="large" src="{address}" alt="{words}"><figcaption>{caption}</figcaption></figure>'
-            for caption, address, words in figures
+            f"<figure>{picture}<figcaption>{caption}</figcaption></figure>" for caption, picture in figures
         )
         several = " Of the channels, the strongest gradient at each pixel is shown." if gradient.shape[1] > 1 else ""
         return (
@@ -240,7 +241,9 @@ class _Pixels:
         """A sentence that compares the gradient of the strongest pixel with what changing that pixel does."""
         x, gradient = self.trace.pixels, self.trace.gradient
         at = np.unravel_index(int(np.argmax(np.abs(np.nan_to_num(gradient)))), gradient.shape)
-        step = (self.high - self.low or 1.0) * 1e-2
+        # large enough that single precision can tell the losses apart, small enough that the slope hardly changes
+        span, slope = self.high - self.low or 1.0, max(abs(float(gradient[at])), 1e-12)
+        step = float(f"{min(max(2e-3 / slope, 1e-4 * span), 5e-2 * span):.0e}")
         losses = []
         for sign in (-1, 1):
             changed = x.copy()
@@ -249,7 +252,7 @@ class _Pixels:
         place = ", ".join(str(int(i)) for i in at)
         slope = (losses[1] - losses[0]) / (2 * step)
         return (
-            f'<p class="check">Is it true? Change the strongest pixel, <code>x[{place}]</code>, by ±{number(step)} and '
+            f'<p class="check">Is it true? Change the strongest pixel, <code>x[{place}]</code>, by ±{step:g} and '
             f"run the network forwards again: the loss goes from {number(losses[0], 6)} to {number(losses[1], 6)}, a "
             f'slope of <b data-slope="{slope!r}">{number(slope, 4)}</b>. The chain rule says '
             f"<b>{number(float(gradient[at]), 4)}</b>.</p>"

@@ -14,7 +14,7 @@ from backlit.html import escape
 __all__ = ["SERIES", "Line", "chart", "key", "need_matplotlib"]
 
 SERIES = 8  # colours --series-1 to --series-8 of the page
-_SIZE = (5.3, 3.0)  # inches; 1 inch is 72 units of the SVG
+_SIZE = (5.2, 2.9)  # inches; 1 inch is 72 units of the SVG
 _DASHES = ("", "5 2.5", "1.5 2")  # solid, dashed, dotted, in units of the SVG
 
 # matplotlib draws in these colours, and each becomes the page's own.
@@ -121,22 +121,23 @@ def _draw(axes: Any, lines: Sequence[Line], scale: str, band: tuple[float, float
         )
     if scale == "log":
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        low, high = _log_limits(lines, band)
+        axes.set_ylim(low, high)
+        within = (1,) if high / low > 200 else (1, 3) if high / low > 15 else (1, 2, 5)
+        axes.yaxis.set_major_locator(LogLocator(subs=within, numticks=7))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _power(v)))
     elif scale == "share":
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.3g}%"))
         axes.set_ylim(*_share_limits(lines))
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.set_ylim(bottom=0)
     if band is not None:
-        low, high = axes.get_ylim()
         axes.axhspan(*band, facecolor=_LINE, alpha=0.55, linewidth=0, zorder=0)
-        axes.set_ylim(min(low, band[0] / 1.5), max(high, band[1] * 1.5))
     axes.set_xlim(0.6 if epochs < 3 else 1, max(epochs, 1) + (0.4 if epochs < 3 else 0))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("epoch", color=_MUTED, loc="right")
     axes.grid(axis="y", color=_LINE, linewidth=0.7, zorder=1)
     axes.tick_params(colors=_MUTED, length=0, pad=5)
@@ -151,6 +152,14 @@ def _drawable(value: float | None, scale: str) -> bool:
     return value is not None and math.isfinite(value) and (scale != "log" or value > 0)
 
 
+def _log_limits(lines: Sequence[Line], band: tuple[float, float] | None) -> tuple[float, float]:
+    """All values and the band, but at most five decades: a learning rate that ends at 0 would flatten the rest."""
+    values = [v for line in lines for v in line.values if v is not None and math.isfinite(v) and v > 0]
+    values += band or ()
+    low, high = min(values, default=0.1), max(values, default=1.0)
+    return max(low, high * 1e-5) / 1.4, high * 1.4
+
+
 def _share_limits(lines: Sequence[Line]) -> tuple[float, float]:
     """From the round tenth below the smallest value, or 0, to 1; to less where all values are small."""
     values = [v for line in lines for v in line.values if v is not None and math.isfinite(v)]
@@ -160,8 +169,11 @@ def _share_limits(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 def _power(value: float) -> str:
-    exponent = round(math.log10(value))
-    return f"{value:g}" if -3 < exponent < 4 else "10" + str(exponent).translate(_SUPERSCRIPT)
+    exponent = math.floor(math.log10(value) + 1e-9)
+    if -4 < exponent < 4:
+        return f"{value:g}"
+    lead = round(value / 10.0**exponent)
+    return ("" if lead == 1 else f"{lead}·") + "10" + str(exponent).translate(_SUPERSCRIPT)
 
 
 def _inline(svg: bytes, name: str, title: str, description: str) -> str:

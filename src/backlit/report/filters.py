@@ -61,7 +61,7 @@ def _layer(name: str, w: Array, dw: Array | None, *, first: bool) -> str:
         which = f"{most} of {plural(len(kernels), 'kernel')}, those with the largest gradients"
     names = [str(k) if channels == 1 else f"{k}←{c}" for k, c in chosen]
     figures = ""
-    for title, values in (("weights", w), ("gradients", dw)):
+    for title, values in (("Weights", w), ("Gradients", dw)):
         if values is None:
             figures += f"<figure><figcaption>{title}</figcaption><p>Frozen: it has none.</p></figure>"
             continue
@@ -69,7 +69,7 @@ def _layer(name: str, w: Array, dw: Array | None, *, first: bool) -> str:
         scale = largest(planes)
         figures += (
             f"<figure><figcaption>{title} <span class=muted>norm of all: {number(norm(values))}</span></figcaption>"
-            f"{tiles(planes, scale, label=f'{title} of {name}, {which}', names=names, kind='small')}"
+            f"{tiles(planes, scale, label=f'{title} of {name}: {which}', names=names)}"
             f"{legend(scale)}</figure>"
         )
     arrow = "" if channels == 1 else " <span class=muted>7←2 is what filter 7 does with channel 2.</span>"

@@ -38,7 +38,7 @@ def health_section(model: Module, history: History) -> str:
     left_out = f" <span class=muted>{len(drawn)} of {len(layers)} layers are drawn, evenly spread; the table has all."
     body = f"<p>Curves for each layer's weights, first to last.{left_out + '</span>' if len(drawn) < len(layers) else ''}</p>"
     body += key(_lines(drawn, gradient or ratio))
-    figures = ""
+    figures = alive = ""
     if gradient:
         figures += _figure(
             "Norm of the gradient",
@@ -53,16 +53,18 @@ def health_section(model: Module, history: History) -> str:
             chart("ratio", _lines(drawn, ratio), title="Ratio of update to weight by epoch", scale="log",
                   description=_last(ratio), band=HEALTHY),
         )  # fmt: skip
-    if dead:
-        units = _spread(list(dead))
+    units = _spread(list(dead))
+    if any(value for name in units for value in dead[name]):
         figures += _figure(
             "Dead units",
             "The share of units that no probe image switches on: they pass no gradient.",
             chart("dead", _lines(units, dead), title="Share of dead units by epoch", scale="share",
                   description=_last(dead)) + key(_lines(units, dead)),
         )  # fmt: skip
-    tables = _weights_table(layers, gradient, ratio) + (_dead_table(dead) if dead else "")
-    return f'{head}{body}<div class="charts">{figures}</div>{tables}</section>'
+    elif dead:
+        alive = "<p>In every epoch some probe image switched each unit on: none of them was ever dead.</p>"
+    tables = _weights_table(layers, gradient, ratio) + alive + (_dead_table(dead) if dead else "")
+    return f'{head}{body}<div class="charts two">{figures}</div>{tables}</section>'
 
 
 def reading_of_ratio(values: Values) -> tuple[str, str]:

@@ -28,7 +28,8 @@ def mistakes_section(results: Results) -> str:
 def _matrix(results: Results) -> str:
     counts, names = results.confusion, results.class_names
     totals, answers = counts.sum(axis=1), counts.sum(axis=0)
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
+    upright = " upright" if max(map(len, names)) > 4 else ""
     rows = []
     for k, name in enumerate(names):
         cells = "".join(
@@ -45,22 +46,22 @@ def _matrix(results: Results) -> str:
         "<p>A row for each true class, a column for each answer: the diagonal is right, everything off it is a "
         "mistake. <span class=muted>At the end of a row, the share of that class that was found; at the foot of a "
         "column, the share of that answer that was right.</span></p>"
-        '<div class="scroll" tabindex="0" role="region" aria-label="confusion matrix"><table class="confusion">'
-        f'<thead><tr><th scope="col"><span class="axis">true ↓ answer →</span></th>{head}'
-        f'<th scope="col" class="share">found</th></tr></thead><tbody>{"".join(rows)}</tbody>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="confusion matrix">'
+        f'<table class="confusion{upright}"><thead><tr><th scope="col"><span class="axis">true ↓ &nbsp;answer →'
+        f'</span></th>{head}<th scope="col" class="share">found</th></tr></thead><tbody>{"".join(rows)}</tbody>'
         f'<tfoot><tr><th scope="row">right</th>{precision}<td></td></tr></tfoot></table></div>'
     )
 
 
 def _shade(count: int, total: int, *, right: bool) -> str:
-    """The class of a cell: green or red in steps of a tenth of the row, and none for an empty cell.
+    """The class of a cell: green or red in steps of a tenth of the row, "empty" for none.
 
-    A mistake is shaded on the scale of mistakes, three times as strongly: they are few and are what one looks for.
+    Mistakes are what one looks for, and few: a single one is already seen, and half of a row is the full shade.
     """
     if not count:
         return "empty"
-    share = count / total if right else min(1.0, 3 * count / total)
-    return f"{'right' if right else 'wrong'} heat-{max(1, round(10 * share))}"
+    share = float(count / total)
+    return f"right heat-{max(1, round(10 * share))}" if right else f"wrong heat-{min(10, 3 + round(14 * share))}"
 
 
 def _pairs(results: Results) -> str:

@@ -53,7 +53,7 @@ def header(
         f"<span>test accuracy</span></p>"
         f"<p>Of {plural(total, 'test input')} that it never trained on, the model names {results.right:,} rightly. "
         f'<span class="muted">On more data like these, expect between {percent(low)} and {percent(high)} '
-        f"(95 % interval).</span></p></div>"
+        f"(95% interval).</span></p></div>"
         f'<dl class="facts">{listed}</dl></header>'
     )
 

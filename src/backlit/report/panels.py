@@ -10,7 +10,7 @@ from backlit.html import escape
 from backlit.ops.arrays import Array
 from backlit.report.pictures import legend, marked, plane, signed, tiles
 from backlit.report.trace import Step, Trace
-from backlit.report.wording import extent, largest, norm, number, percent, plural, shape
+from backlit.report.wording import aligned, extent, largest, norm, number, percent, plural, shape
 from backlit.report.worked import Product, Worked
 
 __all__ = ["class_table", "maps", "numbers", "rules", "written_out"]
@@ -42,12 +42,12 @@ def maps(step: Step, most: int, class_names: Sequence[str]) -> str:
         return _vectors(y, dy, class_names if step.rule != "flatten" and len(y) == len(class_names) else ())
     strength = np.linalg.norm(dy.reshape(len(dy), -1).astype(np.float64), axis=1)
     chosen = np.sort(np.argsort(-strength, kind="stable")[:most])
-    names = [str(c) for c in chosen]
-    of = f"{len(chosen)} of {len(y)} channels, those with the largest gradients" if len(y) > most else "every channel"
+    few = f"{len(chosen)} of {len(y)} channels: those with the largest gradients."
     return _side_by_side(
-        (f"What it computed: y, {of}", [plane(y[c]) for c in chosen], largest(y[chosen])),
-        ("What comes back: dy, the same channels", [plane(dy[c]) for c in chosen], largest(dy[chosen])),
-        names,
+        ([plane(y[c]) for c in chosen], largest(y[chosen])),
+        ([plane(dy[c]) for c in chosen], largest(dy[chosen])),
+        [str(c) for c in chosen],
+        few if len(y) > most else f"All {plural(len(y), 'channel')}." if len(y) > 1 else "",
     )
 
 
@@ -81,9 +81,11 @@ def class_table(trace: Trace, class_names: Sequence[str]) -> str:
     rows = "".join(
         f'<tr{" class=truth" if k == trace.label else ""}><th scope="row">{escape(class_names[k])}'
         f"{' <span class=muted>(true)</span>' if k == trace.label else ''}</th>"
-        f'<td class="number">{number(float(z[k]))}</td><td class="number">{percent(float(p[k]))}</td>'
-        f'<td class="number">{number(float(dz[k]))}</td><td>{_bar(float(dz[k]), top)}</td></tr>'
-        for k in chosen
+        f'<td class="number">{logit}</td><td class="number">{percent(float(p[k]))}</td>'
+        f'<td class="number">{gradient}</td><td>{_bar(float(dz[k]), top)}</td></tr>'
+        for k, logit, gradient in zip(
+            chosen, aligned([float(v) for v in z[chosen]], 3), aligned([float(v) for v in dz[chosen]], 4), strict=True
+        )
     )
     what = f"the {len(chosen)} of {len(p)} classes with the largest gradients" if len(p) > MOST_CLASSES else ""
     caption = f"<caption>{what}</caption>" if what else ""
@@ -99,11 +101,15 @@ def class_table(trace: Trace, class_names: Sequence[str]) -> str:
 def written_out(worked: Worked, step: Step, meaning: str) -> str:
     """A worked sum as a table that adds up, beside the arrays it reads with the elements framed."""
     element = f"{worked.name}[{_index(worked.at)}]"
-    rows = "".join(_row(place, product) for place, product in enumerate(worked.shown))
+    values = [*(product.value for product in worked.shown), worked.rest, worked.total]
+    *texts, rest, total = aligned(values)
+    rows = "".join(
+        _row(place, product, text) for place, (product, text) in enumerate(zip(worked.shown, texts, strict=True))
+    )
     if worked.others:
         rows += (
             f'<tr><th scope="row" colspan="2">{plural(worked.others, "further product")}</th>'
-            f'<td class="number" data-rest="{worked.rest!r}">{number(worked.rest, 5)}</td></tr>'
+            f'<td class="number" data-rest="{worked.rest!r}">{rest}</td></tr>'
         )
     zeros = f" {plural(worked.zeros, 'product')} with a zero left out." if worked.zeros else ""
     agrees = abs(worked.total - worked.gradient) <= 1e-4 * max(abs(worked.gradient), largest(_values(worked)))
@@ -113,24 +119,24 @@ def written_out(worked: Worked, step: Step, meaning: str) -> str:
         f'<table class="worked small" data-element="{element}"><thead><tr><th scope="col">product</th>'
         '<th scope="col" class="number">in numbers</th><th scope="col" class="number">value</th></tr></thead>'
         f'<tbody>{rows}</tbody><tfoot><tr><th scope="row" colspan="2">sum = {element}</th>'
-        f'<td class="number" data-gradient="{worked.gradient!r}">{number(worked.total, 5)}</td></tr></tfoot>'
+        f'<td class="number" data-gradient="{worked.gradient!r}">{total}</td></tr></tfoot>'
         "</table></div>"
     )
     pictures = _sources(worked, step) if worked.name == "dw" else ""
     return (
         f'<section class="sum"><h4><code>{element}</code> written out</h4>'
-        f"<p>{meaning}{zeros} The backward pass says <b>{number(worked.gradient, 5)}</b>, {verdict}.</p>"
+        f"<p>{meaning}{zeros} The backward pass says <b>{aligned([worked.gradient])[0]}</b>, {verdict}.</p>"
         f'<div class="sum-body">{table}{pictures}</div></section>'
     )
 
 
-def _row(place: int, product: Product) -> str:
+def _row(place: int, product: Product, value: str) -> str:
     values = f"{product.left_value!r} {product.right_value!r}"
     return (
         f'<tr data-term="{place}" data-values="{values}"><th scope="row"><code>{product.left}[{_index(product.left_at)}]'
-        f" · {product.right}[{_index(product.right_at)}]</code></th>"
+        f"</code> <code>· {product.right}[{_index(product.right_at)}]</code></th>"
         f'<td class="number">{number(product.left_value, 4)} · {_signed(product.right_value)}</td>'
-        f'<td class="number">{number(product.value, 5)}</td></tr>'
+        f'<td class="number">{value}</td></tr>'
     )
 
 
@@ -160,20 +166,28 @@ def _vectors(y: Array, dy: Array, names: Sequence[str]) -> str:
     named = bool(names) and len(names) <= MOST_CLASSES
     planes = [[plane(v[i : i + 1]) for i in range(len(v))] if named else [plane(v)] for v in (y, dy)]
     return _side_by_side(
-        (f"What it computed: y, {len(y)} numbers", planes[0], largest(y)),
-        (f"What comes back: dy, {len(dy)} numbers", planes[1], largest(dy)),
-        list(names) if named else [],
+        (planes[0], largest(y)), (planes[1], largest(dy)), list(names) if named else [], "", kind="row" if named else ""
     )
 
 
 def _side_by_side(
-    forward: tuple[str, list[Array], float], backward: tuple[str, list[Array], float], names: Sequence[str]
+    forward: tuple[list[Array], float],
+    backward: tuple[list[Array], float],
+    names: Sequence[str],
+    note: str,
+    kind: str = "",
 ) -> str:
+    """The pictures of y and of dy, each with its own scale; the note stands below both."""
     figures = "".join(
-        f"<figure><figcaption>{text}</figcaption>{tiles(planes, scale, label=text, names=names)}{legend(scale)}</figure>"
-        for text, planes, scale in (forward, backward)
+        f"<figure><figcaption><var>{name}</var>, {text}</figcaption>"
+        f"{tiles(planes, scale, label=f'{name}, {text}. {note}', names=names, kind=kind)}{legend(scale)}</figure>"
+        for name, text, (planes, scale) in (
+            ("y", "what it computed", forward),
+            ("dy", "what comes back from the loss", backward),
+        )
     )
-    return f'<div class="pair">{figures}</div>'
+    below = f'<p class="small muted">{note}</p>' if note else ""
+    return f'<div class="pair">{figures}</div>{below}'
 
 
 def _bar(value: float, top: float) -> str:

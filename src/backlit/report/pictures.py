@@ -12,7 +12,7 @@ import numpy as np
 from backlit.html import escape
 from backlit.ops.arrays import Array
 
-__all__ = ["blended", "data_address", "legend", "marked", "photograph", "plane", "signed", "tiles"]
+__all__ = ["data_address", "dotted", "legend", "marked", "photograph", "plane", "signed", "tiles"]
 
 # One red, green, blue for each sign, strong on light and on dark paper; the magnitude is the opacity, so zero shows
 # the page itself. report.css has the same two as gradients of the legend.
@@ -77,15 +77,23 @@ def photograph(sample: Array, low: float, high: float) -> Array:
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 
 
-def blended(image: Array, overlay: Array) -> Array:
-    """A greyed photograph (h, w) or (h, w, 3) under a signed picture (H, W, 4), as uint8 (H, W, 3)."""
-    grey = image.mean(axis=-1) if image.ndim == 3 else image.astype(float)
-    rows = np.arange(overlay.shape[0]) * grey.shape[0] // overlay.shape[0]
-    columns = np.arange(overlay.shape[1]) * grey.shape[1] // overlay.shape[1]
-    under = 40 + 0.7 * grey[np.ix_(rows, columns)][..., None]  # between 40 and 218: the colours stay visible
-    opacity = overlay[..., 3:] / 255
-    mixed: Array = np.rint(opacity * overlay[..., :3] + (1 - opacity) * under).astype(np.uint8)
-    return mixed
+def dotted(pixels: Array, field: Array, scale: float, *, label: str) -> str:
+    """A photograph under a dot for each value of a signed plane (H, W): its area is |value|, its colour the sign."""
+    field = _extremes(np.nan_to_num(field), LARGEST)
+    height, width = field.shape
+    dots = ""
+    for (row, column), value in np.ndenumerate(field):
+        share = abs(float(value)) / scale if scale > 0 else 0.0
+        if share > 0.01:
+            colour = "negative" if value < 0 else "positive"
+            dots += (
+                f'<circle cx="{column + 0.5}" cy="{row + 0.5}" r="{0.46 * share**0.5:.3f}" fill="var(--dot-{colour})"/>'
+            )
+    return (
+        f'<svg class="dotted large" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" '
+        f'stroke="#fff" stroke-width="0.03"><image href="{data_address(pixels)}" width="{width}" height="{height}" '
+        f'preserveAspectRatio="none"/>{dots}</svg>'
+    )
 
 
 def tiles(fields: Iterable[Array], scale: float, *, label: str, names: Sequence[str] = (), kind: str = "") -> str:
@@ -96,7 +104,7 @@ def tiles(fields: Iterable[Array], scale: float, *, label: str, names: Sequence[
         scale: the magnitude that is shown fully opaque.
         label: says in words what the row shows.
         names: a short name for each tile, shown below it; none for no names.
-        kind: a class for the row, "small" or "large".
+        kind: "row" keeps all tiles in one row.
     """
     planes = list(fields)
     cells = []
@@ -113,12 +121,11 @@ def marked(pixels: Array, shape: tuple[int, int], cells: Iterable[tuple[int, int
     Args:
         pixels: the picture, as `signed` or `photograph` gives it.
         shape: (H, W) of the field that it shows, which may be larger than the picture.
-        cells: (row, column) of the elements to frame, outside the field for the padding.
+        cells: (row, column) of the elements to frame.
         label: says in words what is shown.
     """
     height, width = shape
     cells = list(cells)
-    pad = max([1, *(max(-r, -c, r - height + 1, c - width + 1) for r, c in cells)])  # rings of padding that are read
     stroke = max(height, width) / 110
     frames = "".join(
         f'<rect class="mark" data-term="{index}" x="{c}" y="{r}" width="1" height="1" fill="none" '
@@ -126,7 +133,8 @@ def marked(pixels: Array, shape: tuple[int, int], cells: Iterable[tuple[int, int
         for index, (r, c) in enumerate(cells)
     )
     return (
-        f'<svg class="marked" viewBox="{-pad} {-pad} {width + 2 * pad} {height + 2 * pad}" role="img" '
+        f'<svg class="marked" viewBox="{-stroke:.3g} {-stroke:.3g} {width + 2 * stroke:.4g} '
+        f'{height + 2 * stroke:.4g}" role="img" '
         f'aria-label="{escape(label)}"><rect x="0" y="0" width="{width}" height="{height}" fill="none" '
         f'stroke="var(--edge)" stroke-width="{stroke / 2:.3g}"/><image href="{data_address(pixels)}" x="0" y="0" '
         f'width="{width}" height="{height}" preserveAspectRatio="none"/>{frames}</svg>'

@@ -9,7 +9,7 @@ import numpy as np
 
 from backlit.ops.arrays import Array
 
-__all__ = ["duration", "extent", "largest", "norm", "number", "percent", "plural", "shape"]
+__all__ = ["aligned", "duration", "extent", "largest", "norm", "number", "percent", "plural", "shape"]
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -36,12 +36,27 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"−{text}" if value < 0 else text
 
 
+def aligned(values: Sequence[float], digits: int = 5) -> list[str]:
+    """Numbers of one column, all with as many decimals as give the largest that many digits.
+
+    Example:
+        >>> aligned([0.25, -0.0012345], 3)
+        ['0.250', '−0.001']
+    """
+    top = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    power = math.floor(math.log10(top)) if top else 0
+    if not -4 <= power < 6 or not all(map(math.isfinite, values)):
+        return [number(value, digits) for value in values]
+    decimals = max(0, digits - 1 - power)
+    return [f"{value:.{decimals}f}".replace("-", "−") for value in values]
+
+
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share of 1 in percent, never rounded up to 100 % or down to 0 %.
+    """A share of 1 in percent, never rounded up to 100% or down to 0%.
 
     Example:
         >>> percent(0.98611), percent(0.99999), percent(1.0), percent(0.5, 0)
-        ('98.6 %', '99.9 %', '100 %', '50 %')
+        ('98.6%', '99.9%', '100%', '50%')
     """
     if share is None or not math.isfinite(share):
         return number(share)
@@ -51,7 +66,7 @@ def percent(share: float | None, digits: int = 1) -> str:
         text = f"{100 - unit:.{digits}f}"
     elif share > 0 and float(text) == 0:
         text = f"{unit:.{digits}f}"
-    return ("100" if share == 1 else "0" if share == 0 else text) + " %"
+    return ("100" if share == 1 else "0" if share == 0 else text) + "%"
 
 
 def plural(count: int, one: str, many: str = "") -> str:
