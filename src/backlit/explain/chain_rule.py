@@ -259,8 +259,8 @@ def _factors(
         passed = node.rule.backward(upstream, node.cache, node.needs)
         slopes = node.rule.backward(np.ones_like(upstream), node.cache, node.needs) if single else passed
     factors = []
-    for i, (source, need) in enumerate(zip(node.inputs, node.needs, strict=True)):
-        if source is None or not need:
+    for i, (source, need, d, slope) in enumerate(zip(node.inputs, node.needs, passed, slopes, strict=False)):
+        if source is None or d is None or slope is None or not need:
             continue
         text = node.rule.partial[i] if single and source.size == 1 else node.rule.local[i]
         factors.append(
@@ -268,9 +268,9 @@ def _factors(
                 vertex=places[source],
                 formula=rename(text, called),
                 shape=tensor.shape + source.shape,
-                local=sample(slopes[i]) if single else "",
+                local=sample(slope) if single else "",
                 upstream=sample(upstream),
-                product=sample(passed[i]),
+                product=sample(d),
             )
         )
     return tuple(factors)

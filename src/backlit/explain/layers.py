@@ -11,6 +11,7 @@ Size = tuple[float, float]
 Point = tuple[float, float]
 
 _ROUNDS = 8  # of ordering and of settling: both have long come to rest by then
+_STRAIGHT = 8.0  # pixels that a link runs straight before it arrives, for the head of its arrow
 _PORT = 22.0  # pixels between two links that end at one box, where it is tall enough
 
 
@@ -117,7 +118,7 @@ def arrange(boxes: Sequence[Size], links: Sequence[Link], *, gap: Size = (36.0, 
             start, end = join.left.y - top, join.right.y + join.port - top
             column = join.left.column
             route += [(edges(join.left)[1], start), (left[column] + widths[column], start)]
-            route += [(left[column + 1], end), (edges(join.right)[0], end)]
+            route += [(left[column + 1] - _STRAIGHT, end), (edges(join.right)[0], end)]
         routes.append(route)
     labels = [
         corner(chain[-1].left) if link.label else None for link, chain in zip(links, chains, strict=True)

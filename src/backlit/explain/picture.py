@@ -149,9 +149,7 @@ def _content(vertex: Vertex) -> list[_Line]:
     lines.append(_Line(vertex.value, _VALUE, key="value"))
     if vertex.kind == "constant":
         lines.append(_Line("constant", _MUTED))
-    elif vertex.kind == "cut":
-        lines.append(_Line("of earlier operations", _MUTED))
-    if vertex.gradient:
+    else:
         lines.append(_Line(vertex.gradient, _GRADIENT, key="gradient"))
     if len(vertex.parts) > 1:
         lines.append(_Line(sum_of(vertex.parts, vertex.shape), _GRADIENT, key=" "))
@@ -177,7 +175,7 @@ def _factor(factor: Factor) -> list[_Line]:
     if factor.is_number:
         return [_Line(factor.local_text), _Line(f"← {factor.product_text}", _GRADIENT)]
     local = f"local gradient {factor.shape}"
-    return [_Line(factor.formula), _Line(local, _MUTED), _Line(f"← {factor.product}", _GRADIENT)]
+    return [_Line(factor.formula), _Line(local, _MUTED), _Line(f"← {factor.product_text}", _GRADIENT)]
 
 
 def _size(lines: Sequence[_Line], font: float) -> Size:
@@ -193,7 +191,7 @@ def _keys(lines: Sequence[_Line]) -> int:
 
 def _box(lines: Sequence[_Line], where: tuple[float, float, float, float], kind: str) -> str:
     x, y, width, height = where
-    dashed = ' stroke-dasharray="4 3"' if kind in ("constant", "cut") else ""
+    dashed = ' stroke-dasharray="4 3"' if kind == "constant" else ""
     strong = ' stroke-width="1.5"' if kind == "operation" else ""
     frame = (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '

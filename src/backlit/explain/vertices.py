@@ -91,10 +91,8 @@ def number(value: float) -> str:
     return f"{value + 0.0:.4g}"
 
 
-def sample(array: Array | None) -> str:
+def sample(array: Array) -> str:
     """The number in an array of one element, or the first numbers of a longer one."""
-    if array is None:
-        return ""
     if array.size == 1:
         return number(float(array.reshape(())))
     more = ", …" if array.size > 4 else ""
