@@ -2,7 +2,7 @@
 
     python benchmarks/conv_memory.py [DESCRIPTOR ...] [--layout channels_last] [--engine gemm]
 
-Counted are the arrays that NumPy allocates, as tracemalloc sees them; the buffers inside BLAS are not among them. A thread
+Counted are the arrays that NumPy allocates, as tracemalloc sees them, without buffers inside BLAS. A thread
 keeps its scratch memory, so each pass runs in a thread of its own and pays for its own. About 2 GB are needed.
 """
 
