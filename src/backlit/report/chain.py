@@ -112,7 +112,7 @@ def _introduction(trace: Trace, results: Results, index: int) -> str:
     second = f", {escape(names[order[1]])} comes next with {percent(float(p[order[1]]))}" if len(order) > 1 else ""
     right = order[0] == trace.label
     why = (
-        "It is the test image that the network names rightly with the least confidence: where it is sure, hardly any "
+        "It was chosen because the network is right about it and still hesitates: where it is sure, hardly any "
         "gradient flows."
         if right and index == results.hesitant
         else "The network names it rightly."

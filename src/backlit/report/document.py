@@ -67,8 +67,8 @@ def write_report(
         title: the heading.
         facts: name -> value, in the order in which the header lists them: the data, the optimiser, the seed ...
         class_names: K names; None takes the numbers.
-        follow_index: which test input to follow backwards; None takes the one that the model gets right with the
-            least confidence, since where it is sure no gradient flows.
+        follow_index: which test input to follow backwards; None takes one that the model gets right and is about
+            75% sure of, since where it is quite sure no gradient flows.
 
     Raises:
         ModuleNotFoundError: matplotlib, which draws the curves, is not installed.

@@ -69,7 +69,7 @@ def _layer(name: str, w: Array, dw: Array | None, *, first: bool) -> str:
         scale = largest(planes)
         figures += (
             f"<figure><figcaption>{title} <span class=muted>norm of all: {number(norm(values))}</span></figcaption>"
-            f"{tiles(planes, scale, label=f'{title} of {name}: {which}', names=names)}"
+            f"{tiles(planes, scale, label=f'{title} of {name}: {which}', names=names, kind='kernels')}"
             f"{legend(scale)}</figure>"
         )
     arrow = "" if channels == 1 else " <span class=muted>7←2 is what filter 7 does with channel 2.</span>"

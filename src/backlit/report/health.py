@@ -38,7 +38,7 @@ def health_section(model: Module, history: History) -> str:
     left_out = f" <span class=muted>{len(drawn)} of {len(layers)} layers are drawn, evenly spread; the table has all."
     body = f"<p>Curves for each layer's weights, first to last.{left_out + '</span>' if len(drawn) < len(layers) else ''}</p>"
     body += key(_lines(drawn, gradient or ratio))
-    figures = alive = ""
+    figures = ""
     if gradient:
         figures += _figure(
             "Norm of the gradient",
@@ -61,9 +61,7 @@ def health_section(model: Module, history: History) -> str:
             chart("dead", _lines(units, dead), title="Share of dead units by epoch", scale="share",
                   description=_last(dead)) + key(_lines(units, dead)),
         )  # fmt: skip
-    elif dead:
-        alive = "<p>In every epoch some probe image switched each unit on: none of them was ever dead.</p>"
-    tables = _weights_table(layers, gradient, ratio) + alive + (_dead_table(dead) if dead else "")
+    tables = _weights_table(layers, gradient, ratio) + (_dead_table(dead) if dead else "")
     return f'{head}{body}<div class="charts two">{figures}</div>{tables}</section>'
 
 
@@ -139,8 +137,9 @@ def _dead_table(dead: dict[str, Values]) -> str:
             f'<td><span class="tone {tone}">{words}</span></td></tr>'
         )
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="dead units by layer"><table class="small"><thead><tr>'
-        '<th scope="col">activation</th><th scope="col" class="number">dead, last epoch</th><th scope="col">reading</th>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="dead units by layer"><table class="small">'
+        "<caption>Dead: a unit that no probe image switches on, so that no gradient passes it.</caption>"
+        '<thead><tr><th scope="col">activation</th><th scope="col" class="number">dead, last epoch</th><th scope="col">reading</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

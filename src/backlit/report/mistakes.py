@@ -61,7 +61,7 @@ def _shade(count: int, total: int, *, right: bool) -> str:
     if not count:
         return "empty"
     share = float(count / total)
-    return f"right heat-{max(1, round(10 * share))}" if right else f"wrong heat-{min(10, 3 + round(14 * share))}"
+    return f"right heat-{max(1, round(10 * share))}" if right else f"wrong heat-{min(10, 5 + round(10 * share))}"
 
 
 def _pairs(results: Results) -> str:
@@ -107,8 +107,8 @@ def _images(results: Results) -> str:
     count = (
         f"The {WORST_IMAGES} of {len(wrong)} mistakes of which it was surest."
         if len(wrong) > WORST_IMAGES
-        else f"All {plural(len(wrong), 'mistake')}, the surest first."
-        if len(wrong) > 1
-        else "The only mistake."
+        else f"All {len(wrong)} mistakes, the surest first."
+        if len(wrong) > 2
+        else ("The only mistake.", "Both mistakes, the surer first.")[len(wrong) - 1]
     )
     return f'<h3>Worst mistakes</h3><p>{count}</p><ul class="cards">{cards}</ul>'

@@ -18,6 +18,7 @@ __all__ = ["data_address", "dotted", "legend", "marked", "photograph", "plane", 
 # the page itself. report.css has the same two as gradients of the legend.
 NEGATIVE, POSITIVE = (43, 116, 219), (226, 98, 20)
 LARGEST = 48  # pixels: a field with a longer side is reduced
+LONGEST = 512  # pixels, for a field of one row
 LARGEST_PHOTOGRAPH = 160  # pixels, for an image of the data
 
 
@@ -50,10 +51,10 @@ def plane(field: Array) -> Array:
 def signed(field: Array, scale: float) -> Array:
     """A signed plane (H, W) as uint8 (H, W, 4): blue below zero, orange above, as opaque as |value| / scale.
 
-    A side longer than LARGEST is reduced to blocks that show their largest magnitude, so nothing small is lost.
+    A side that is too long is reduced to blocks that show their largest magnitude, so that nothing small is lost.
     What is not finite is shown fully opaque.
     """
-    field = _extremes(np.nan_to_num(field, nan=np.inf), LARGEST)
+    field = _extremes(np.nan_to_num(field, nan=np.inf), LARGEST if len(field) > 1 else LONGEST)
     share = np.minimum(np.abs(field) / scale, 1.0) if scale > 0 else np.zeros(field.shape)
     pixels = np.empty((*field.shape, 4), np.uint8)
     pixels[..., :3] = np.where(field[..., None] < 0, np.array(NEGATIVE), np.array(POSITIVE))
@@ -104,7 +105,7 @@ def tiles(fields: Iterable[Array], scale: float, *, label: str, names: Sequence[
         scale: the magnitude that is shown fully opaque.
         label: says in words what the row shows.
         names: a short name for each tile, shown below it; none for no names.
-        kind: "row" keeps all tiles in one row.
+        kind: a class; "row" keeps all tiles in one row.
     """
     planes = list(fields)
     cells = []

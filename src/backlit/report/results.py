@@ -109,11 +109,12 @@ class Results:
 
     @property
     def hesitant(self) -> int:
-        """The input answered rightly with the least probability; the first input where no answer is right.
+        """The input answered rightly with a probability as near as can be to 3/4; the first where none is right.
 
-        It has a gradient worth looking at: where the model is sure of a right answer, nothing flows back.
+        It is one that a person recognises, too, and has a gradient worth looking at: where the model is sure of a
+        right answer, nothing flows back.
         """
         correct = np.flatnonzero(self.predicted == self.labels)
         if not len(correct):
             return 0
-        return int(correct[np.argmin(self.probabilities[correct, self.labels[correct]])])
+        return int(correct[np.argmin(np.abs(self.probabilities[correct, self.labels[correct]] - 0.75))])
