@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from backlit.graph import Tensor, apply
+from tolerance import assert_close
 
 
 def test_getitem_adds_up_what_was_taken_twice_by_hand() -> None:
@@ -67,6 +68,26 @@ def test_ieee_754_decides_silently_what_mathematics_leaves_open() -> None:
     np.testing.assert_array_equal((x / 0.0).numpy(), [np.nan, -np.inf])
     (1 / x).sum().backward()
     np.testing.assert_array_equal(x.grad, [-np.inf, -1.0])
+
+
+MANY = 1_000_000
+
+
+def test_long_sum_in_float32_keeps_its_digits() -> None:
+    x = Tensor(np.full((MANY, 2), 0.1, np.float32))  # along the first axis NumPy's own sum is 1% off
+    for result in (x.sum(axis=0) / MANY, x.mean(axis=0), x[:, 0].mean()):
+        assert_close(result.numpy(), np.full(result.shape, np.float32(0.1)), terms=3)
+
+
+@pytest.mark.parametrize(
+    "use", [lambda x: x + np.zeros((MANY, 1), np.float32), lambda x: x[np.zeros(MANY, int)]]
+)
+def test_gradient_of_an_element_used_a_million_times_keeps_its_digits(use: Any) -> None:
+    x = Tensor(np.ones(1, np.float32), requires_grad=True)
+    y = use(x)
+    y.backward(np.full(y.shape, 0.1, np.float32))
+    assert x.grad is not None
+    assert_close(x.grad / MANY, np.full(1, np.float32(0.1)), terms=3)
 
 
 @pytest.mark.parametrize(

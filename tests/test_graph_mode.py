@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backlit.graph import Tensor, is_grad_enabled, no_grad
+from backlit.graph import Tensor, is_grad_enabled, no_grad, sweep
 
 
 def leaf(value: Any) -> Tensor:
@@ -97,3 +99,15 @@ def test_threads_lose_no_gradient_of_a_parameter_they_share() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
     np.testing.assert_array_equal(shared.grad, np.full(50, 200.0))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_child_goes_backwards_though_a_thread_of_its_parent_was_accumulating() -> None:
+    x = leaf(2.0)
+    with sweep._accumulating:
+        child = os.fork()
+        if not child:
+            signal.alarm(10)  # seconds: a child that waits for the lock dies
+            (x * x).backward()
+            os._exit(0 if float(x.grad) == 4.0 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -45,7 +45,17 @@ def unbroadcast(d: Array, shape: Shape) -> Array:
         return np.asarray(d)
     new = d.ndim - len(shape)  # axes that broadcasting put in front
     stretched = [new + i for i, size in enumerate(shape) if size == 1 and d.shape[new + i] != 1]
-    return np.asarray(d.sum(axis=(*range(new), *stretched))).reshape(shape)
+    return total(d, (*range(new), *stretched)).reshape(shape)
+
+
+def total(x: Array, axes: Shape, *, keepdims: bool = False) -> Array:
+    """The sum over some axes, taken in float64 and rounded once.
+
+    NumPy adds along all but the last axis in a plain loop, in which float32 would lose a digit per tenfold length.
+    """
+    return np.asarray(np.add.reduce(x, axis=axes, dtype=np.float64, keepdims=keepdims)).astype(
+        x.dtype, copy=False
+    )
 
 
 def _misfit(rule: str, a: Array, b: Array) -> ValueError:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from backlit.graph.arithmetic import Shape
-from backlit.ops.arrays import Array
+from backlit.ops.arrays import Array, zeros
 
 
 class Selection(NamedTuple):
@@ -47,13 +48,14 @@ def getitem_forward(x: Array, *, index: Any) -> tuple[Array, Selection]:
 
 def getitem_backward(dy: Array, cache: Selection) -> Array:
     """Give dx: dy at the positions that were taken, their sum where one was taken twice, and 0 elsewhere."""
-    dx = np.zeros(cache.shape, dy.dtype)
-    if cache.repeats:
-        positions = np.arange(dx.size).reshape(cache.shape)[cache.index]
-        np.add.at(dx.reshape(-1), positions.reshape(-1), dy.reshape(-1))  # over one axis: its fast case
-    else:
+    if not cache.repeats:
+        dx = zeros(cache.shape, dy.dtype)
         dx[cache.index] = dy
-    return dx
+        return dx
+    positions = np.arange(prod(cache.shape)).reshape(cache.shape)[cache.index]
+    sums = np.zeros(prod(cache.shape))  # float64: one element may have been taken a million times
+    np.add.at(sums, positions.reshape(-1), dy.reshape(-1).astype(np.float64))  # one axis is its fast case
+    return sums.astype(dy.dtype, copy=False).reshape(cache.shape)
 
 
 def _part(part: Any) -> Any:

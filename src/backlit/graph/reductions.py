@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backlit.graph.arithmetic import Shape
+from backlit.graph.arithmetic import Shape, total
 from backlit.ops.arrays import Array, zeros
 
 Axis = int | tuple[int, ...] | None
@@ -32,7 +32,7 @@ class Largest(NamedTuple):
 def sum_forward(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Reduced]:
     """Sum over axis."""
     axes = _axes("sum", axis, x.shape)
-    return np.asarray(x.sum(axis=axes, keepdims=keepdims)), Reduced(x.shape, _kept(x.shape, axes))
+    return total(x, axes, keepdims=keepdims), Reduced(x.shape, _kept(x.shape, axes))
 
 
 def sum_backward(dy: Array, cache: Reduced) -> Array:
@@ -44,13 +44,13 @@ def mean_forward(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tupl
     """Average over axis."""
     axes = _axes("mean", axis, x.shape)
     _some("mean", x.shape, axes)
-    return np.asarray(x.mean(axis=axes, keepdims=keepdims)), Reduced(x.shape, _kept(x.shape, axes))
+    cache = Reduced(x.shape, _kept(x.shape, axes))
+    return np.asarray(total(x, axes, keepdims=keepdims) / _averaged(cache)), cache
 
 
 def mean_backward(dy: Array, cache: Reduced) -> Array:
     """Give dx = dy / n, repeated along the axes that were averaged, where n elements went into each mean."""
-    n = prod(cache.shape) // max(prod(cache.kept), 1)
-    return np.broadcast_to(np.asarray(dy / max(n, 1)).reshape(cache.kept), cache.shape)
+    return np.broadcast_to(np.asarray(dy / _averaged(cache)).reshape(cache.kept), cache.shape)
 
 
 def max_forward(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Largest]:
@@ -83,6 +83,11 @@ def _rows(x: Array, axes: Shape) -> Array:
     stay = tuple(axis for axis in range(x.ndim) if axis not in axes)
     kept = tuple(x.shape[axis] for axis in stay)
     return x.transpose(stay + axes).reshape((*kept, prod(x.shape[axis] for axis in axes)))
+
+
+def _averaged(cache: Reduced) -> int:
+    """How many elements go into each mean."""
+    return max(prod(cache.shape) // max(prod(cache.kept), 1), 1)
 
 
 def _kept(shape: Shape, axes: Shape) -> Shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from backlit.graph.tensor import Tensor
 
 _accumulating = threading.Lock()
+
+
+def _renew() -> None:
+    """Give a forked child a lock that no thread of its parent holds."""
+    global _accumulating
+    _accumulating = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 def sweep(root: Tensor, upstream: Array, *, retain: bool) -> dict[Tensor, Array]:
