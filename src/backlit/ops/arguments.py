@@ -51,7 +51,10 @@ def as_number(name: str, value: Any, low: float, high: float, *, below: bool = F
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} is {shown(value)}, and a number {_interval(low, high, below)} is needed.")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int beyond every float
+        number = math.inf if value > 0 else -math.inf
     if not low <= number <= high or (below and number == high):
         raise ValueError(f"{name} is {number:g}, and a number {_interval(low, high, below)} is needed.")
     return number
@@ -64,7 +67,8 @@ def as_flag(name: str, value: Any) -> bool:
         TypeError: it is neither.
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {shown(value)}, and True or False is needed: pass {name}={bool(value)}.")
+        fix = f": pass {name}={bool(value)}" if isinstance(value, (int, float)) else ""
+        raise TypeError(f"{name} is {shown(value)}, and True or False is needed{fix}.")
     return bool(value)
 
 
