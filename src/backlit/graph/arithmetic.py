@@ -53,9 +53,8 @@ def total(x: Array, axes: Shape, *, keepdims: bool = False) -> Array:
 
     NumPy adds along all but the last axis in a plain loop, in which float32 would lose a digit per tenfold length.
     """
-    return np.asarray(np.add.reduce(x, axis=axes, dtype=np.float64, keepdims=keepdims)).astype(
-        x.dtype, copy=False
-    )
+    sums = np.asarray(x.sum(axis=axes, dtype=np.float64, keepdims=keepdims))
+    return sums.astype(x.dtype, copy=False)
 
 
 def _misfit(rule: str, a: Array, b: Array) -> ValueError:
