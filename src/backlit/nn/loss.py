@@ -69,7 +69,7 @@ class MSELoss(_Loss):
         2.0
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
 
     def forward(self, x: Any, target: Any) -> Tensor:

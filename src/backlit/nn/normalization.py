@@ -33,6 +33,8 @@ class _BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_features = integer("num_features", num_features, 1)
@@ -42,7 +44,7 @@ class _BatchNorm(Module):
         self.track_running_stats = as_flag("track_running_stats", track_running_stats)
         ones, zeros = np.ones(self.num_features, np.float32), np.zeros(self.num_features, np.float32)
         self.register_parameter("weight", Parameter(ones) if affine else None)
-        self.register_parameter("bias", Parameter(zeros) if affine else None)
+        self.register_parameter("bias", Parameter(zeros) if as_flag("bias", bias) and affine else None)
         self.register_buffer("running_mean", zeros if track_running_stats else None)
         self.register_buffer("running_var", ones if track_running_stats else None)
         self.register_buffer("num_batches_tracked", np.int64(0) if track_running_stats else None)
@@ -64,7 +66,8 @@ class _BatchNorm(Module):
     def extra_repr(self) -> str:
         """The settings."""
         numbers = f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
-        return f"{numbers}, affine={self.affine}, track_running_stats={self.track_running_stats}"
+        flags = f"affine={self.affine}, track_running_stats={self.track_running_stats}"
+        return f"{numbers}, {flags}" + (", bias=False" if self.affine and self.bias is None else "")
 
 
 class BatchNorm1d(_BatchNorm):
@@ -87,7 +90,7 @@ class BatchNorm2d(_BatchNorm):
         num_features: C.
         eps: added to the variance.
         momentum: the factor above; None takes the plain mean over all batches so far.
-        affine: whether there are weight and bias.
+        affine: whether there are weight and bias. bias: False leaves the bias out.
         track_running_stats: whether there are running statistics; without, the batch's are always used.
 
     Attributes:

@@ -10,7 +10,7 @@ import numpy as np
 from backlit.nn.module import Parameter
 from backlit.ops.arguments import as_flag, as_number
 from backlit.ops.arrays import Array
-from backlit.optim.optimizers import parameter_list
+from backlit.optim.parameters import parameter_list
 
 
 def clip_grad_norm_(

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from backlit.graph import Tensor
-from backlit.nn.module import Module, Parameter
+from backlit.nn.module import Parameter
 from backlit.ops.arguments import as_flag, as_number
 from backlit.ops.arrays import Array, empty, zeros
+from backlit.optim.parameters import parameter_list
 from backlit.sizes import integer, shown
 
 _BLOCK = (
@@ -70,7 +70,7 @@ class Optimizer(ABC):
         """
 
     def step(self) -> None:
-        """Change every parameter that has a gradient; one without stays as it is, and so does its state."""
+        """Change every parameter that has a gradient; one without stays as it is, its state too."""
         for index, parameter in enumerate(self.parameters):
             if parameter.grad is not None:
                 self._step(index, parameter, parameter.grad)
@@ -92,14 +92,11 @@ class Optimizer(ABC):
             arrays, scalars: the two parts of the state.
 
         Raises:
-            ValueError: the state is of another kind of optimiser, or of other parameters; nothing was
-                changed.
+            ValueError: the state is of another kind of optimiser, or of other parameters.
         """
         kind, steps = scalars.get("kind"), scalars.get("steps")
         if kind != type(self).__name__:
-            raise ValueError(
-                f"scalars is the state of {shown(kind)}, and this is {type(self).__name__}: make that one."
-            )
+            raise ValueError(f"scalars is the state of {shown(kind)}, and this is {type(self).__name__}.")
         if not isinstance(steps, (list, tuple)) or len(steps) != len(self.parameters):
             raise ValueError(
                 f"scalars has the steps {shown(steps)}, and one number is needed for each of the "
@@ -127,7 +124,12 @@ class Optimizer(ABC):
                 )
             state[name] = empty(given.shape, given.dtype)
             state[name][...] = given
-        self._restore(scalars)
+        before = self._settings()
+        try:
+            self._restore(scalars)
+        except BaseException:
+            self._restore(before)
+            raise
         self._steps, self._state = counts, state
 
     def _settings(self) -> dict[str, Any]:
@@ -358,36 +360,6 @@ class AdamW(Adam):
         if self.weight_decay:
             p *= 1 - self.lr * self.weight_decay
         return g
-
-
-def parameter_list(parameters: Any) -> list[Parameter]:
-    """The parameters as a list, once they are known to be parameters, each there once.
-
-    Raises:
-        TypeError: parameters is no iterable of parameters.
-        ValueError: one is there twice.
-    """
-    if isinstance(parameters, (Tensor, Module)) or not isinstance(parameters, Iterable):
-        raise TypeError(
-            f"parameters is a {type(parameters).__name__}, and an iterable of parameters is needed: pass "
-            f"{'[p]' if isinstance(parameters, Tensor) else 'model.parameters()'}."
-        )
-    result = list(parameters)
-    seen: dict[int, int] = {}
-    for index, parameter in enumerate(result):
-        if not isinstance(parameter, Parameter):
-            raise TypeError(
-                f"parameters holds a {type(parameter).__name__} at position {index}, and nn.Parameter is "
-                f"needed: pass model.parameters(), and make one optimiser for each group that has settings "
-                f"of its own."
-            )
-        if id(parameter) in seen:
-            raise ValueError(
-                f"parameters holds one parameter twice, at positions {seen[id(parameter)]} and {index}: pass "
-                f"it once."
-            )
-        seen[id(parameter)] = index
-    return result
 
 
 def _blocks(size: int) -> Iterator[slice]:

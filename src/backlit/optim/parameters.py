@@ -1,0 +1,38 @@
+"""What optimisers and clipping are given: an iterable of parameters, each there once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from backlit.graph import Tensor
+from backlit.nn.module import Module, Parameter
+
+
+def parameter_list(parameters: Any) -> list[Parameter]:
+    """The parameters as a list, once they are known to be parameters, each there once.
+
+    Raises:
+        TypeError: parameters is no iterable of parameters.
+        ValueError: one is there twice.
+    """
+    if isinstance(parameters, (Tensor, Module)) or not isinstance(parameters, Iterable):
+        raise TypeError(
+            f"parameters is a {type(parameters).__name__}, and an iterable of parameters is needed: pass "
+            f"{'[p]' if isinstance(parameters, Tensor) else 'model.parameters()'}."
+        )
+    result = list(parameters)
+    seen: dict[int, int] = {}
+    for index, parameter in enumerate(result):
+        if not isinstance(parameter, Parameter):
+            raise TypeError(
+                f"parameters holds a {type(parameter).__name__} at position {index}, and nn.Parameter is needed: "
+                f"pass model.parameters(), and make one optimiser for each group that has settings of its own."
+            )
+        if id(parameter) in seen:
+            raise ValueError(
+                f"parameters holds one parameter twice, at positions {seen[id(parameter)]} and {index}: "
+                f"pass it once."
+            )
+        seen[id(parameter)] = index
+    return result
