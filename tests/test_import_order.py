@@ -24,6 +24,7 @@ ROWS = (
     ("train", "explain"),
     ("check", "inspect"),
     ("report", "interop", "bench"),
+    ("experiment",),
     ("cli",),
     ("__main__",),
 )

@@ -1,0 +1,181 @@
+"""The command line: each command is its arguments and one call into the library."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import backlit
+from backlit import engines, models
+from backlit.engines import native
+from backlit.experiment import done, run_experiment
+
+_ERROR, _INTERRUPTED, _PIPE = 2, 130, 141  # exit codes; the last two are 128 + the number of the signal
+_EXTRAS = {
+    "report": "matplotlib",
+    "data": "Pillow",
+    "onnx": "onnx",
+    "sklearn": "scikit-learn",
+    "torch": "torch",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 right, 1 a check failed, 2 a usage error, 130 Ctrl-C.
+
+    Args:
+        arguments: the words after `backlit`; None takes those of the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(words)
+    try:
+        code: int = options.run(options, words)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has gone: nothing more can be said on stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE
+    except (ArithmeticError, ImportError, MemoryError, OSError, TypeError, ValueError) as error:
+        if options.debug:
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"backlit {options.command}: error: {message}", file=sys.stderr)
+        return _ERROR
+
+
+def _train(options: argparse.Namespace, words: list[str]) -> int:
+    """`backlit train`."""
+    checkpoint = os.path.join(options.out, "checkpoint.safetensors")  # noqa: PTH118  # as the user wrote it
+    try:
+        outcome = run_experiment(
+            options.data,
+            model=options.model,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            lr=options.lr,
+            optimizer=options.optimizer,
+            seed=options.seed,
+            out=options.out,
+            resume=options.resume,
+            report=not options.no_report,
+            progress=not options.quiet,
+            say=(lambda line: None) if options.quiet else lambda line: print(line, flush=True),
+        )
+    except KeyboardInterrupt:
+        outcome = None
+    if outcome is None or outcome.accuracy is None:
+        print(_how_to_resume(checkpoint, words), file=sys.stderr)
+        return _INTERRUPTED
+    print(f"test accuracy {outcome.accuracy:.4f}")
+    print(f"model    {outcome.model}")
+    print(f"history  {outcome.csv}")
+    print(f"report   {outcome.report}" if outcome.report else f"report   none, as {outcome.without_report}")
+    return 0
+
+
+def _how_to_resume(checkpoint: str, words: list[str]) -> str:
+    state = done(checkpoint)
+    if state is None:
+        return "interrupted before there was a checkpoint"
+    command = shlex.join(["backlit", *(word for word in words if word != "--resume"), "--resume"])
+    return f"interrupted after {state[0]} of {state[1]} epochs; the run is kept in {checkpoint}: go on with `{command}`"
+
+
+def _info(options: argparse.Namespace, words: list[str]) -> int:
+    """`backlit info`."""
+    facts = {
+        "backlit": backlit.__version__,
+        "Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        "NumPy": np.__version__,
+        "engines": ", ".join(engines.names()),
+        "native": "available" if native.available() else native.why_unavailable(),
+        "ISAs": ", ".join(native.isas()) or "none known without the native module",
+        "threads": f"{engines.get_num_threads()} in use, {native.usable_threads()} usable",
+        **{f"[{extra}]": _version(package, extra) for extra, package in _EXTRAS.items()},
+    }
+    for name, fact in facts.items():
+        print(f"{name:10}{fact}")
+    return 0
+
+
+def _version(package: str, extra: str) -> str:
+    """The version of an extra's package, or how to get it."""
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{package} is not installed: pip install 'backlit[{extra}]'"
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="backlit",
+        description="Convolutional backpropagation you can see through.",
+        epilog="example:\n  backlit train\n\n`backlit COMMAND --help` describes a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"backlit {backlit.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    train = _command(
+        commands,
+        "train",
+        _train,
+        "train a network on images, test it, and write model, history and report",
+        "backlit train                                   the bundled handwritten digits\n"
+        "  backlit train images.npz --model lenet5 --out run\n"
+        "  backlit train --resume                          go on after Ctrl-C or a crash",
+    )
+    train.add_argument(
+        "data", nargs="?", default="digits", metavar="DATA",
+        help="'digits', which are bundled (default), or an .npz file with the arrays x and y, or x_train, y_train, "
+        "x_test and y_test",
+    )  # fmt: skip
+    train.add_argument(
+        "--model", default="digits", choices=models.names(), help="the network (default digits)"
+    )
+    train.add_argument(
+        "--epochs", type=int, default=20, metavar="N", help="times through the data (default 20)"
+    )
+    train.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="images in a step (default 64)"
+    )
+    train.add_argument(
+        "--lr", type=float, default=3e-3, metavar="LR", help="the learning rate (default 0.003)"
+    )
+    train.add_argument("--optimizer", default="adam", choices=["adam", "adamw", "sgd"], help="(default adam)")
+    train.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers (default 0)")
+    train.add_argument(
+        "--out", default="backlit-run", metavar="FOLDER", help="for the files (default backlit-run)"
+    )
+    train.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint in FOLDER, to the same bits"
+    )
+    train.add_argument("--no-report", action="store_true", help="write no report.html")
+    train.add_argument("--quiet", action="store_true", help="print the result alone")
+    _command(commands, "info", _info, "show versions, engines, instruction sets and threads", "backlit info")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[..., int], description: str, example: str) -> Any:
+    """A command with what all have."""
+    command = commands.add_parser(
+        name,
+        help=description,
+        description=f"{description[0].upper()}{description[1:]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.set_defaults(run=run)
+    return command

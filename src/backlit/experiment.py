@@ -1,0 +1,234 @@
+"""A whole experiment in one call: data, network, training, test, and the files that are left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backlit import engines, models
+from backlit.data import DIGIT_NAMES, load_digits, load_npz, split
+from backlit.inspect import GradientHealth
+from backlit.nn import Conv2d, Module
+from backlit.nn.storage import save
+from backlit.ops import random
+from backlit.ops.arrays import Array
+from backlit.report import write_report
+from backlit.report.curves import need_matplotlib
+from backlit.sizes import integer, shown
+from backlit.train import History, evaluate, fit
+from backlit.train.checkpoint import Checkpoint
+
+_VALIDATE_EVERY = 10  # of the training images of a class, every 10th is held out
+_PROBE = 128  # training images that gradient health looks at
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an experiment gave.
+
+    Attributes:
+        history: what was measured while it trained; `history.interrupted` says whether Ctrl-C ended it.
+        accuracy: the share of test images that are classified rightly; None for a run that was interrupted.
+        model, csv, report: the files with the weights, the history, and the page to read. Those of an interrupted run
+            are not written, and `report` is None where there is none.
+        checkpoint: the file to resume from.
+        without_report: why there is no report; empty when there is one.
+    """
+
+    history: History
+    accuracy: float | None
+    model: Path
+    csv: Path
+    report: Path | None
+    checkpoint: Path
+    without_report: str
+
+
+def run_experiment(
+    data: str | os.PathLike[str] = "digits",
+    *,
+    model: str = "digits",
+    epochs: int = 20,
+    batch_size: int = 64,
+    lr: float = 3e-3,
+    optimizer: str = "adam",
+    seed: int = 0,
+    out: str | os.PathLike[str] = "backlit-run",
+    resume: bool = False,
+    report: bool = True,
+    progress: bool = True,
+    say: Callable[[str], Any] = print,
+) -> Outcome:
+    """Train a network on a labelled set of images, test it once, and write model, history and report to a folder.
+
+    A tenth of the training images is held out to validate with. The learning rate rises for one epoch and then falls
+    along half a cosine. Everything random comes from `seed`. Each epoch ends with a checkpoint in `out`.
+
+    Args:
+        data: "digits", which are bundled, or the path of an npz file that `backlit.data.load_npz` reads.
+        model: a name in `backlit.models.names()`.
+        epochs, batch_size, lr: as for `backlit.fit`.
+        optimizer: "adam", "adamw" or "sgd".
+        seed: of the first weights, the shuffles and dropout.
+        out: the folder; made if need be.
+        resume: go on from the checkpoint in `out`, to the same bits as without the interruption.
+        report: whether to write a report; without matplotlib there is none either.
+        progress: whether to show how training goes.
+        say: called with a line of text about what will happen.
+
+    Returns:
+        The outcome.
+
+    Raises:
+        TypeError, ValueError, OSError: as `fit` and `load_npz`; or the data are no training set.
+        FloatingPointError: training diverged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     outcome = run_experiment(epochs=1, out=folder, report=False, progress=False, say=lambda line: None)
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['checkpoint.safetensors', 'history.csv', 'model.safetensors']
+    """
+    (x, y), (x_test, y_test) = _load(data)
+    if not len(x_test):
+        raise ValueError(
+            f"data {os.fspath(data)!r} leaves no image to test with: give it five of a class, or x_test and y_test."
+        )
+    (x_train, y_train), held_out = split(x, y, test_every=_VALIDATE_EVERY)
+    classes = int(max(y.max(), y_test.max())) + 1
+    seed = integer("seed", seed, 0)
+    with random.using(np.random.default_rng([seed, 1])):  # a stream apart from the one that fit draws from
+        network = models.create(
+            model, classes=max(classes, 2), in_channels=x.shape[1], image_size=x.shape[2:]
+        )
+    engine = _engine(network, x_train[:batch_size])
+    say(
+        f"{_name(data)}: {len(x_train):,} images of {'x'.join(map(str, x.shape[1:]))} in {classes} classes to train "
+        f"on, {len(held_out[0]):,} to validate, {len(x_test):,} to test; network {model}, "
+        f"{sum(parameter.size for parameter in network.parameters()):,} parameters; engine {engine}, "
+        f"threads {engines.get_num_threads()}; seed {seed}"
+    )
+    without_report = _why_no_report() if report else "it was not asked for"
+    if report and without_report:
+        say(f"there will be no report, as {without_report}")
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"out {str(folder)!r} is a file, and a folder is needed: give another name.")
+    checkpoint = folder / "checkpoint.safetensors"
+    _announce(checkpoint, resume=resume, say=say)
+    folder.mkdir(parents=True, exist_ok=True)
+    history = fit(
+        network,
+        (x_train, y_train),
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        optimizer=optimizer,
+        validation=held_out if len(held_out[0]) else None,
+        seed=seed,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+        schedule="cosine",
+        warmup_epochs=1,
+        callbacks=[GradientHealth(x_train[:_PROBE], y_train[:_PROBE])],
+    )
+    outcome = Outcome(
+        history=history,
+        accuracy=None if history.interrupted else evaluate(network, x_test, y_test)["accuracy"],
+        model=folder / "model.safetensors",
+        csv=folder / "history.csv",
+        report=None if without_report else folder / "report.html",
+        checkpoint=checkpoint,
+        without_report=without_report,
+    )
+    if history.interrupted:
+        return outcome
+    save(network, outcome.model)
+    history.to_csv(outcome.csv)
+    if outcome.report is not None:
+        write_report(
+            outcome.report,
+            model=network,
+            history=history,
+            test=(x_test, y_test),
+            title=f"{type(network).__name__} on {_name(data)}",
+            facts={
+                "Training data": f"{len(x_train):,} images, {len(held_out[0]):,} more to validate with",
+                "Optimiser": f"{optimizer}, learning rate {lr:g} with a warm-up of one epoch and a cosine",
+                "Batch size": str(batch_size),
+                "Seed": str(seed),
+                "Engine": f"{engine}, threads {engines.get_num_threads()}",
+            },
+            class_names=DIGIT_NAMES if data == "digits" else None,
+        )
+    return outcome
+
+
+def done(checkpoint: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """How many epochs of the run in a checkpoint are complete, and how many it was to have; None without a good one."""
+    try:
+        progress = Checkpoint.read(checkpoint).progress
+        return len(progress["history"]), progress["epochs"]
+    except (OSError, ValueError):
+        return None
+
+
+def _load(data: Any) -> Any:
+    """The training and test part of the data."""
+    if data == "digits":
+        return load_digits()
+    if not isinstance(data, (str, os.PathLike)):
+        raise TypeError(f"data is {shown(data)}, and 'digits' or the path of an npz file is needed.")
+    if Path(data).suffix != ".npz":
+        raise ValueError(f"data is {os.fspath(data)!r}, and 'digits' or the path of an .npz file is needed.")
+    return load_npz(data)
+
+
+def _name(data: str | os.PathLike[str]) -> str:
+    return "digits" if data == "digits" else Path(data).name
+
+
+def _engine(network: Module, images: Array) -> str:
+    """The engine that computes the network's first convolution."""
+    for module in network.modules():
+        if isinstance(module, Conv2d):
+            kernel, size = ("x".join(map(str, sizes)) for sizes in (module.kernel_size, images.shape[2:]))
+            channels = f"{module.in_channels}-{module.out_channels}"
+            choice = engines.explain_choice(
+                f"conv2d:n{len(images)},c{channels},i{size},k{kernel}", images.dtype.name
+            )
+            return choice["conv_forward"].engine
+    return "none"
+
+
+def _why_no_report() -> str:
+    """Why a report cannot be written here; empty when it can."""
+    try:
+        need_matplotlib()
+    except ImportError as error:
+        return str(error).rstrip(".")
+    return ""
+
+
+def _announce(checkpoint: Path, *, resume: bool, say: Callable[[str], Any]) -> None:
+    """Say what becomes of a checkpoint that is there, or is not, before it is too late."""
+    if resume and not checkpoint.exists():
+        say(f"{checkpoint} does not exist: there is nothing to resume, so the run begins")
+    state = done(checkpoint)
+    if state is None:
+        return
+    epochs, planned = state
+    if resume:
+        say(f"going on from {checkpoint}, after {epochs} of {planned} epochs")
+    elif epochs < planned:
+        say(
+            f"{checkpoint} holds a run that is not finished, {epochs} of {planned} epochs: it will be written over at "
+            f"the end of the first epoch; to go on with it instead, stop now and add --resume"
+        )
