@@ -17,7 +17,7 @@ STYLE = """
   color-scheme: light dark;
   --paper: #fbfaf8; --panel: #ffffff; --ink: #1b1e22; --muted: #59616b; --line: #e1ded8; --edge: #878d95;
   --accent: #0a6660; --good: #1d7a46; --warn: #8f5a00; --bad: #b3321f;
-  --negative: #2468c9; --positive: #d4570f;
+  --negative: #2468c9; --positive: #bd4c0a;
   --series-1: #0a6e68; --series-2: #c4500c; --series-3: #6a4fc0; --series-4: #b02f70;
   --series-5: #2468c9; --series-6: #66750c; --series-7: #8a5628; --series-8: #4e5966;
   --sans: ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;

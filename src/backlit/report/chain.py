@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from backlit.html import escape
 from backlit.ops.arrays import Array
 from backlit.report import panels
-from backlit.report.pictures import data_address, dotted, legend, photograph, plane, signed
+from backlit.report.pictures import data_address, photograph
+from backlit.report.pixels import pixels_panel
 from backlit.report.results import Results
 from backlit.report.trace import Step, Trace
-from backlit.report.wording import extent, largest, norm, number, percent, plural, shape
+from backlit.report.wording import number, percent, plural
 from backlit.report.worked import conv_input, conv_weight, linear_input
 
 __all__ = ["chain_section"]
@@ -44,14 +45,23 @@ _RULES = {
         "is therefore a plain convolution.",
     ),
     "relu": ("ReLU", "The gradient passes where the input was positive, and stops where it was not."),
-    "sigmoid": ("Sigmoid", "The gradient is damped by y (1 − y): by a quarter at best, to almost nothing at the ends."),
-    "tanh": ("Tanh", "The gradient is damped by 1 − y²: not at all around zero, to almost nothing at the ends."),
+    "sigmoid": (
+        "Sigmoid",
+        "The gradient is damped by y (1 − y): by a quarter at best, to almost nothing at the ends.",
+    ),
+    "tanh": (
+        "Tanh",
+        "The gradient is damped by 1 − y²: not at all around zero, to almost nothing at the ends.",
+    ),
     "max_pool": (
         "Max pooling",
         "Each window passed on its largest value alone. So that position gets the whole gradient, and the others, "
         "which had no part in the loss, get none.",
     ),
-    "avg_pool": ("Average pooling", "Every position had an equal share in its window's mean, and gets an equal share."),
+    "avg_pool": (
+        "Average pooling",
+        "Every position had an equal share in its window's mean, and gets an equal share.",
+    ),
     "adaptive_avg_pool": (
         "Average pooling",
         "Every position had an equal share in its window's mean, and gets an equal share of the gradient.",
@@ -68,9 +78,28 @@ _RULES = {
     "dropout": ("Dropout", "Outside of training it does nothing, and the gradient passes unchanged."),
     "flatten": ("Flatten", "Only the shape changes. The same numbers pass back in the shape they had."),
     "reshape": ("Reshape", "Only the shape changes. The same numbers pass back in the shape they had."),
-    "transpose": ("Transpose", "Only the order of the axes changes. The same numbers pass back in the old order."),
-    "add": ("Sum of two branches", "A sum sends the same gradient into both branches, unchanged."),
-    "softmax": ("Softmax", "Only differences between the gradients of the classes pass: the mean is taken out."),
+    "transpose": (
+        "Transpose",
+        "Only the order of the axes changes. The same numbers pass back in the old order.",
+    ),
+    "add": ("Addition", "A sum sends the same gradient on to each of its terms, unchanged."),
+    "sub": (
+        "Subtraction",
+        "The gradient passes to the first term unchanged, and to the second with the sign turned.",
+    ),
+    "mul": ("Multiplication", "Each factor gets the gradient times the other factor."),
+    "div": ("Division", "The numerator gets the gradient divided by the denominator."),
+    "mean": (
+        "Mean",
+        "Every element had an equal share in the mean, and gets an equal share of the gradient.",
+    ),
+    "sum": ("Sum", "Every element counted once, and each gets the whole gradient of its sum."),
+    "max": ("Maximum", "Only the largest element had a part in the result, and it gets the whole gradient."),
+    "getitem": ("Indexing", "The elements that were picked get the gradient, the others none."),
+    "softmax": (
+        "Softmax",
+        "Only differences between the gradients of the classes pass: the mean is taken out.",
+    ),
     "log_softmax": ("Log-softmax", "What comes back is the gradient less the probabilities times its sum."),
 }
 
@@ -85,7 +114,6 @@ def chain_section(trace: Trace, results: Results, index: int, loss_of: Callable[
         loss_of: the loss for other pixels, by which the last panel checks the gradient.
     """
     names = results.class_names
-    pixels = _Pixels(trace, results, loss_of)
     last = len(trace.steps) + 1
     rail = "".join(
         f'<li><a href="#step-{n}"><b>{escape(title)}</b>{f"<small>{escape(module)}</small>" if module else ""}</a></li>'
@@ -101,7 +129,7 @@ def chain_section(trace: Trace, results: Results, index: int, loss_of: Callable[
         f'<div class="controls" hidden><button type="button" data-go="-1">← Previous</button>'
         f'<p class="where" aria-live="polite"></p><button type="button" data-go="1">Next →</button>'
         f'<p class="small muted hint">or {_KEY}</p></div>'
-        f"{articles}{pixels.panel(last)}</div></section>"
+        f"{articles}{pixels_panel(trace, results.limits, loss_of, last)}</div></section>"
     )
 
 
@@ -109,7 +137,9 @@ def _introduction(trace: Trace, results: Results, index: int) -> str:
     names, p = results.class_names, results.probabilities[index]
     order = np.argsort(-p, kind="stable")
     truth, said = escape(names[trace.label]), escape(names[order[0]])
-    second = f", {escape(names[order[1]])} comes next with {percent(float(p[order[1]]))}" if len(order) > 1 else ""
+    second = (
+        f", {escape(names[order[1]])} comes next with {percent(float(p[order[1]]))}" if len(order) > 1 else ""
+    )
     right = order[0] == trace.label
     why = (
         "It was chosen because the network is right about it and still hesitates: where it is sure, hardly any "
@@ -119,8 +149,7 @@ def _introduction(trace: Trace, results: Results, index: int) -> str:
         if right
         else "The network gets it wrong."
     )
-    low, high = _range(results)
-    picture = data_address(photograph(trace.pixels[0], low, high))
+    picture = data_address(photograph(trace.pixels[0], *results.limits))
     return (
         f'<div class="intro"><img class="sample" src="{picture}" alt="test image {index}, class {truth}">'
         f"<div><p>Test image {index} is of class <b>{truth}</b>. The network says {said} with probability "
@@ -133,12 +162,11 @@ def _introduction(trace: Trace, results: Results, index: int) -> str:
     )
 
 
-def _panel(step: Step, trace: Trace, names: list[str] | tuple[str, ...] | object, most: int, last: int) -> str:
-    class_names = list(names)  # type: ignore[call-overload]
+def _panel(step: Step, trace: Trace, names: Sequence[str], most: int, last: int) -> str:
     title, module = _title(step)
     words = _RULES.get(step.rule, ("", ""))[1]
-    body = panels.class_table(trace, class_names) if step.rule == "cross_entropy" else ""
-    body = body or panels.maps(step, most, class_names)
+    body = panels.class_table(trace, names) if step.rule == "cross_entropy" else ""
+    body = body or panels.maps(step, most, names)
     sums = []
     if step.rule in ("conv", "conv_transpose"):
         first = not any(s.rule in ("conv", "conv_transpose") for s in trace.steps[step.number :])
@@ -165,7 +193,9 @@ def _panel(step: Step, trace: Trace, names: list[str] | tuple[str, ...] | object
             )
     elif step.rule == "linear" and (dx := linear_input(step)):
         sums.append(
-            panels.written_out(dx, step, "The input with the largest gradient: weight times gradient, over all outputs.")
+            panels.written_out(
+                dx, step, "The input with the largest gradient: weight times gradient, over all outputs."
+            )
         )
     onward = _onward(step, last)
     return (
@@ -173,7 +203,8 @@ def _panel(step: Step, trace: Trace, names: list[str] | tuple[str, ...] | object
         f'<p class="eyebrow">Step {step.number} of {last}</p>'
         f'<h3 id="step-{step.number}-title">{escape(title)}{f" <code>{escape(module)}</code>" if module else ""}</h3>'
         f"<p>{words}</p>{panels.rules(step)}{body}{_tally(step)}{panels.numbers(step)}{''.join(sums)}"
-        f"<details><summary>What the graph itself prints</summary><pre class=scroll tabindex=0>"
+        f"<details><summary>What the graph itself prints</summary>"
+        f'<pre class="scroll" tabindex="0" role="region" aria-label="rule and shapes">'
         f"{escape(step.node.describe())}</pre></details>{onward}</article>"
     )
 
@@ -184,86 +215,17 @@ def _tally(step: Step) -> str:
     if step.rule not in ("relu", "max_pool") or x.gradient is None:
         return ""
     reached = int(np.count_nonzero(x.gradient))
-    return f"<p>Here {reached:,} of {plural(x.value.size, 'input')} receive a gradient; the rest get none.</p>"
+    return (
+        f"<p>Here {reached:,} of {plural(x.value.size, 'input')} receive a gradient; the rest get none.</p>"
+    )
 
 
 def _onward(step: Step, last: int) -> str:
-    targets = step.sources or (last,)
-    links = " and ".join(f'<a href="#step-{n}">step {n}</a>' for n in targets)
-    return f'<p class="onward small muted">Its dx is the dy of {links}.</p>'
+    links = " and ".join(
+        f'<a href="#step-{n}">{"the pixels" if n == last else f"step {n}"}</a>' for n in step.sources
+    )
+    return f'<p class="small muted">What it passes on goes to {links}.</p>'
 
 
 def _title(step: Step) -> tuple[str, str]:
     return _RULES.get(step.rule, (step.rule.replace("_", " ").capitalize(), ""))[0], step.module
-
-
-def _range(results: Results) -> tuple[float, float]:
-    finite = results.x[np.isfinite(results.x)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-
-
-class _Pixels:
-    """The last panel: the gradient of the pixels, laid over the image, and checked by changing one pixel."""
-
-    def __init__(self, trace: Trace, results: Results, loss_of: Callable[[Array], float]) -> None:
-        self.trace, self.results, self.loss_of = trace, results, loss_of
-        self.low, self.high = _range(results)
-
-    def panel(self, last: int) -> str:
-        gradient = self.trace.gradient
-        shown = _combined(gradient[0])
-        scale = largest(shown)
-        image = photograph(self.trace.pixels[0], self.low, self.high)
-        figures = (
-            ("The image", f'<img class="large" src="{data_address(image)}" alt="the image">'),
-            (
-                "The gradient of each pixel",
-                f'<img class="large" src="{data_address(signed(shown, scale))}" alt="the gradient of each pixel">',
-            ),
-            ("One on the other", dotted(image, shown, scale, label="the gradient as dots on the image")),
-        )
-        pictures = "".join(
-            f"<figure>{picture}<figcaption>{caption}</figcaption></figure>" for caption, picture in figures
-        )
-        several = " Of the channels, the strongest gradient at each pixel is shown." if gradient.shape[1] > 1 else ""
-        return (
-            f'<article class="step" id="step-{last}" aria-labelledby="step-{last}-title">'
-            f'<p class="eyebrow">Step {last} of {last}</p><h3 id="step-{last}-title">Pixels</h3>'
-            "<p>The gradient has reached the image. <i class=pos>Orange</i>: making this pixel brighter raises the "
-            "loss. <i class=neg>Blue</i>: making it brighter lowers the loss, so it makes the network surer of the "
-            f"right answer.{several}</p>"
-            f'<div class="triple">{pictures}</div>{legend(scale)}'
-            f"<p>dx has shape {shape(gradient.shape)}, values {extent(gradient)} and norm {number(norm(gradient))}.</p>"
-            f"{self._check()}</article>"
-        )
-
-    def _check(self) -> str:
-        """A sentence that compares the gradient of the strongest pixel with what changing that pixel does."""
-        x, gradient = self.trace.pixels, self.trace.gradient
-        at = np.unravel_index(int(np.argmax(np.abs(np.nan_to_num(gradient)))), gradient.shape)
-        # large enough that single precision can tell the losses apart, small enough that the slope hardly changes
-        span, slope = self.high - self.low or 1.0, max(abs(float(gradient[at])), 1e-12)
-        step = float(f"{min(max(2e-3 / slope, 1e-4 * span), 5e-2 * span):.0e}")
-        losses = []
-        for sign in (-1, 1):
-            changed = x.copy()
-            changed[at] += sign * step
-            losses.append(self.loss_of(changed))
-        place = ", ".join(str(int(i)) for i in at)
-        slope = (losses[1] - losses[0]) / (2 * step)
-        return (
-            f'<p class="check">Is it true? Change the strongest pixel, <code>x[{place}]</code>, by ±{step:g} and '
-            f"run the network forwards again: the loss goes from {number(losses[0], 6)} to {number(losses[1], 6)}, a "
-            f'slope of <b data-slope="{slope!r}">{number(slope, 4)}</b>. The chain rule says '
-            f"<b>{number(float(gradient[at]), 4)}</b>.</p>"
-        )
-
-
-def _combined(gradient: Array) -> Array:
-    """(C, *spatial) as one plane: of the channels, the value of largest magnitude."""
-    if gradient.ndim < 2:
-        return plane(gradient)
-    planes = np.stack([plane(channel) for channel in gradient])
-    strongest = np.argmax(np.abs(planes), axis=0)[None]
-    picked: Array = np.take_along_axis(planes, strongest, axis=0)[0]
-    return picked

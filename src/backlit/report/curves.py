@@ -81,12 +81,19 @@ def chart(
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever style the user has set
         mpl.rcParams.update(
-            {"svg.fonttype": "none", "lines.scale_dashes": False, "svg.hashsalt": name, "font.size": 10, "font.family": "DejaVu Sans"}
+            {
+                "svg.fonttype": "none",
+                "lines.scale_dashes": False,
+                "svg.hashsalt": name,
+                "font.size": 10,
+                "font.family": "DejaVu Sans",
+            }
         )
         figure = Figure(figsize=_SIZE, layout="constrained")
         _draw(figure.add_subplot(), lines, scale, band)
         content = io.BytesIO()
-        FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None, "Creator": None})
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(content, metadata={"Date": None, "Creator": None})
     return _inline(content.getvalue(), name, title, description)
 
 
@@ -200,7 +207,9 @@ def _inline(svg: bytes, name: str, title: str, description: str) -> str:
             else:
                 element.set(attribute, value.replace("url(#", f"url(#{name}-"))
         element.tag = element.tag.removeprefix(_SVG)
-    lead = f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
+    lead = (
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
+    )
     inner = re.sub(r">\s+<", "><", "".join(ElementTree.tostring(child, encoding="unicode") for child in root))
     return (
         f'<svg class="chart" viewBox="{root.get("viewBox")}" role="img" stroke-linejoin="round" '

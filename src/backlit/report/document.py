@@ -113,10 +113,13 @@ def write_report(
             "flow": health_section(model, history),
             "backward": chain_section(trace, results, index, loss_of),
         }
-    contents = "".join(f'<li><a href="#{name}">{_SECTIONS[name]}</a></li>' for name, html in sections.items() if html)
+    contents = "".join(
+        f'<li><a href="#{name}">{_SECTIONS[name]}</a></li>' for name, html in sections.items() if html
+    )
     body = (
         f"{header(title, model, history, results, facts or {}, backlit.__version__)}"
-        f'<nav class="contents" aria-label="sections"><ul>{contents}</ul></nav><main>{"".join(sections.values())}</main>'
+        f'<nav class="contents" aria-label="sections"><ul>{contents}</ul></nav>'
+        f"<main>{''.join(sections.values())}</main>"
     )
     data = {
         "accuracy": results.accuracy,

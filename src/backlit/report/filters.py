@@ -74,7 +74,8 @@ def _layer(name: str, w: Array, dw: Array | None, *, first: bool) -> str:
         )
     arrow = "" if channels == 1 else " <span class=muted>7←2 is what filter 7 does with channel 2.</span>"
     return (
-        f"<h3><code>{escape(name)}</code> <span class=muted>{shape(w.shape)}</span></h3><p>{which[0].upper()}{which[1:]}."
+        f"<h3><code>{escape(name)}</code> <span class=muted>{shape(w.shape)}</span></h3>"
+        f"<p>{which[0].upper()}{which[1:]}."
         f'{arrow}</p><div class="pair">{figures}</div>'
     )
 
@@ -84,4 +85,6 @@ def _gradients(model: Module, x: Array, labels: Array) -> dict[str, Array]:
     with recording(model):
         loss = apply("cross_entropy", model(Tensor(x)), labels=labels)
     received = gradients(loss)
-    return {name: received[parameter] for name, parameter in model.named_parameters() if parameter in received}
+    return {
+        name: received[parameter] for name, parameter in model.named_parameters() if parameter in received
+    }

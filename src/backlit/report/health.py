@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from backlit.html import escape
 from backlit.nn import Module
 from backlit.report.curves import SERIES, Line, chart, key
+from backlit.report.tables import table
 from backlit.report.wording import number, percent
 from backlit.train import History
 
@@ -35,8 +36,10 @@ def health_section(model: Module, history: History) -> str:
     dead = {name.removeprefix(_DEAD): history[name] for name in columns if name.startswith(_DEAD)}
     layers = list(dict.fromkeys([*gradient, *ratio]))
     drawn = _spread(layers)
-    left_out = f" <span class=muted>{len(drawn)} of {len(layers)} layers are drawn, evenly spread; the table has all."
-    body = f"<p>Curves for each layer's weights, first to last.{left_out + '</span>' if len(drawn) < len(layers) else ''}</p>"
+    body = "<p>Curves for each layer's weights, first to last."
+    if len(drawn) < len(layers):
+        body += f" <span class=muted>{len(drawn)} of {len(layers)} are drawn, evenly spread; the table has all.</span>"
+    body += "</p>"
     body += key(_lines(drawn, gradient or ratio))
     figures = ""
     if gradient:
@@ -100,10 +103,14 @@ def reading_of_dead(share: float | None) -> tuple[str, str]:
         return "good", "all alive"
     if share <= 0.1:
         return "good", "nearly all alive"
-    return ("warn", "some are dead") if share <= 0.5 else ("bad", "most are dead: a lower learning rate may save them")
+    return (
+        ("warn", "some are dead")
+        if share <= 0.5
+        else ("bad", "most are dead: a lower learning rate may save them")
+    )
 
 
-def _weights_table(layers: list[str], gradient: dict[str, Values], ratio: dict[str, Values]) -> str:
+def _weights_table(layers: list[str], gradient: Mapping[str, Values], ratio: Mapping[str, Values]) -> str:
     rows = ""
     for name in layers:
         norms, ratios = _known(gradient.get(name, ())), _known(ratio.get(name, ()))
@@ -116,17 +123,19 @@ def _weights_table(layers: list[str], gradient: dict[str, Values], ratio: dict[s
             f'<td class="number">{number(ratios[-1] if ratios else None, 2)}</td>'
             f'<td><span class="tone {tone}">{words}</span></td></tr>'
         )
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="gradient flow by layer"><table class="small">'
-        "<caption>Read by the median over the epochs: the last epoch's ratio also follows the learning rate.</caption>"
-        '<thead><tr><th scope="col">weights</th><th scope="col" class="number">gradient, first</th>'
-        '<th scope="col" class="number">last epoch</th><th scope="col" class="number">update ÷ weight, median</th>'
-        f'<th scope="col" class="number">last epoch</th><th scope="col">reading</th></tr></thead><tbody>{rows}</tbody>'
-        "</table></div>"
+    columns = (
+        "weights",
+        ">gradient, first",
+        ">last epoch",
+        ">update ÷ weight, median",
+        ">last epoch",
+        "reading",
     )
+    caption = "Read by the median over the epochs: the last epoch's ratio also follows the learning rate."
+    return table("gradient flow by layer", columns, rows, caption=caption)
 
 
-def _dead_table(dead: dict[str, Values]) -> str:
+def _dead_table(dead: Mapping[str, Values]) -> str:
     rows = ""
     for name, values in dead.items():
         known = _known(values)
@@ -136,19 +145,15 @@ def _dead_table(dead: dict[str, Values]) -> str:
             f'<tr><th scope="row"><code>{escape(name)}</code></th><td class="number">{percent(last)}</td>'
             f'<td><span class="tone {tone}">{words}</span></td></tr>'
         )
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="dead units by layer"><table class="small">'
-        "<caption>Dead: a unit that no probe image switches on, so that no gradient passes it.</caption>"
-        '<thead><tr><th scope="col">activation</th><th scope="col" class="number">dead, last epoch</th><th scope="col">reading</th>'
-        f"</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    caption = "Dead: a unit that no probe image switches on, so that no gradient passes it."
+    return table("dead units by layer", ("activation", ">dead, last epoch", "reading"), rows, caption=caption)
 
 
 def _figure(title: str, words: str, svg: str) -> str:
     return f"<figure><h3>{title}</h3><p class='small muted'>{words}</p>{svg}</figure>"
 
 
-def _lines(names: list[str], values: dict[str, Values]) -> list[Line]:
+def _lines(names: list[str], values: Mapping[str, Values]) -> list[Line]:
     return [Line(name, values[name], i % SERIES + 1, i % 2) for i, name in enumerate(names) if name in values]
 
 
@@ -159,7 +164,7 @@ def _spread(names: list[str]) -> list[str]:
     return [names[round(i * (len(names) - 1) / (SERIES - 1))] for i in range(SERIES)]
 
 
-def _last(values: dict[str, Values]) -> str:
+def _last(values: Mapping[str, Values]) -> str:
     """A sentence with the last value of each curve, for who cannot see it."""
     ends = [f"{name} {number(known[-1])}" for name, v in values.items() if (known := _known(v))]
     return "In the last epoch: " + ", ".join(ends) + "."

@@ -7,6 +7,7 @@ import numpy as np
 from backlit.html import escape
 from backlit.report.pictures import data_address, photograph
 from backlit.report.results import Results
+from backlit.report.tables import table
 from backlit.report.wording import percent, plural
 
 __all__ = ["mistakes_section"]
@@ -14,6 +15,7 @@ __all__ = ["mistakes_section"]
 MOST_CLASSES = 20  # with more, the table of all pairs gives way to a list of the worst
 WORST_PAIRS = 20
 WORST_IMAGES = 12
+_THUMBNAIL = 96  # pixels
 
 
 def mistakes_section(results: Results) -> str:
@@ -61,7 +63,9 @@ def _shade(count: int, total: int, *, right: bool) -> str:
     if not count:
         return "empty"
     share = float(count / total)
-    return f"right heat-{max(1, round(10 * share))}" if right else f"wrong heat-{min(10, 5 + round(10 * share))}"
+    return (
+        f"right heat-{max(1, round(10 * share))}" if right else f"wrong heat-{min(10, 5 + round(10 * share))}"
+    )
 
 
 def _pairs(results: Results) -> str:
@@ -81,12 +85,12 @@ def _pairs(results: Results) -> str:
             )
     if not rows:
         return ""
+    pairs = table(
+        "pairs most often confused", ("true class", "answer", ">times", ">of the class"), rows, kind=""
+    )
     return (
         f"<p>With {len(counts)} classes the table of all pairs would be too large to read: these are the pairs most "
-        "often confused.</p>"
-        '<div class="scroll" tabindex="0" role="region" aria-label="pairs most often confused"><table class="pairs">'
-        '<thead><tr><th scope="col">true class</th><th scope="col">answer</th><th scope="col" class="number">times</th>'
-        f'<th scope="col" class="number">of the class</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        f"often confused.</p>{pairs}"
     )
 
 
@@ -94,13 +98,12 @@ def _images(results: Results) -> str:
     wrong = results.mistakes
     if not len(wrong):
         return f"<p>Not one of the {plural(len(results.labels), 'test image')} is named wrongly.</p>"
-    finite = results.x[np.isfinite(results.x)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     cards = ""
     for index in (int(i) for i in wrong[:WORST_IMAGES]):
         true, said = results.class_names[results.labels[index]], results.class_names[results.predicted[index]]
+        pixels = photograph(results.x[index], *results.limits, longest=_THUMBNAIL)
         cards += (
-            f'<li><img class="sample" src="{data_address(photograph(results.x[index], low, high))}" '
+            f'<li><img class="sample" src="{data_address(pixels)}" '
             f'alt="test image {index}"><p><b>{escape(true)}</b> taken for <b class="wrong-name">{escape(said)}</b><br>'
             f'<span class="small muted">{percent(results.confidence(index))} sure, image {index}</span></p></li>'
         )

@@ -12,6 +12,7 @@ from backlit.html import escape
 from backlit.nn import Module
 from backlit.report.curves import Line, chart, key
 from backlit.report.results import Results
+from backlit.report.tables import table
 from backlit.report.wording import duration, number, percent, plural, shape
 from backlit.train import History
 
@@ -47,20 +48,28 @@ def header(
     )
     low, high = results.interval
     total = len(results.labels)
+    broken = ""
+    if not np.isfinite(results.probabilities).all():
+        broken = (
+            '<p class="broken">Some outputs of the model are infinite or no numbers, so its answers mean nothing. '
+            "Training has diverged: a lower learning rate or <code>clip_norm</code> may keep it together.</p>"
+        )
     return (
         f'<header><p class="eyebrow">backlit training report</p><h1>{escape(title)}</h1>'
-        f'<div class="headline"><p class="score"><b data-accuracy="{results.accuracy!r}">{percent(results.accuracy, 2)}</b>'
+        f'<div class="headline"><p class="score"><b>{percent(results.accuracy, 2)}</b>'
         f"<span>test accuracy</span></p>"
         f"<p>Of {plural(total, 'test input')} that it never trained on, the model names {results.right:,} rightly. "
         f'<span class="muted">On more data like these, expect between {percent(low)} and {percent(high)} '
-        f"(95% interval).</span></p></div>"
+        f"(95% interval).</span></p></div>{broken}"
         f'<dl class="facts">{listed}</dl></header>'
     )
 
 
 def curves_section(history: History) -> str:
     """Loss and accuracy by epoch, as curves and as a table."""
-    head = '<section id="learning" aria-labelledby="learning-title"><h2 id="learning-title">How it learned</h2>'
+    head = (
+        '<section id="learning" aria-labelledby="learning-title"><h2 id="learning-title">How it learned</h2>'
+    )
     if not len(history):
         return f"{head}<p>No epoch was completed.</p></section>"
     figures = ""
@@ -81,11 +90,10 @@ def curves_section(history: History) -> str:
 
 def _summary(history: History) -> str:
     """A sentence on the best epoch, and one on how the run ended if it ended early."""
-    column = "val_accuracy" if any(v is not None for v in history.epochs[-1:] and [history[-1].get("val_accuracy")]) else ""
     words = ""
-    if column:
-        values = [v if v is not None else -1.0 for v in history[column]]
-        best = max(values)
+    values = [row.get("val_accuracy") for row in history.epochs]
+    if known := [value for value in values if value is not None]:
+        best = max(known)
         words = f"Validation accuracy was best in epoch {values.index(best) + 1}, at {percent(best, 2)}. "
     if history.interrupted:
         words += "The run was interrupted before its last epoch."
@@ -96,22 +104,20 @@ def _summary(history: History) -> str:
 
 def _table(history: History) -> str:
     """The history's own columns as a table; of a long run evenly spread rows."""
-    names = [n for n in history.columns if "/" not in n and any(row.get(n) is not None for row in history.epochs)]
+    names = [
+        n for n in history.columns if "/" not in n and any(row.get(n) is not None for row in history.epochs)
+    ]
     every = -(-len(history) // _MOST_ROWS)
     rows = history.epochs[::every]
     if rows[-1] is not history.epochs[-1]:
         rows = [*rows, history.epochs[-1]]
-    head = "".join(f'<th scope="col" class="number">{escape(name.replace("_", " "))}</th>' for name in names)
     body = "".join(
         "<tr>" + "".join(f'<td class="number">{_cell(name, row.get(name))}</td>' for name in names) + "</tr>"
         for row in rows
     )
     which = "" if every == 1 else f"<p class='small muted'>Every {every}th epoch and the last.</p>"
-    return (
-        f"<details><summary>The numbers, epoch by epoch</summary>{which}"
-        '<div class="scroll" tabindex="0" role="region" aria-label="history by epoch"><table class="small">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></details>"
-    )
+    numbers = table("history by epoch", [">" + escape(name.replace("_", " ")) for name in names], body)
+    return f"<details><summary>The numbers, epoch by epoch</summary>{which}{numbers}</details>"
 
 
 def _cell(name: str, value: float | None) -> str:

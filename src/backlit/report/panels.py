@@ -9,6 +9,7 @@ import numpy as np
 from backlit.html import escape
 from backlit.ops.arrays import Array
 from backlit.report.pictures import legend, marked, plane, signed, tiles
+from backlit.report.tables import table
 from backlit.report.trace import Step, Trace
 from backlit.report.wording import aligned, extent, largest, norm, number, percent, plural, shape
 from backlit.report.worked import Product, Worked
@@ -29,7 +30,9 @@ def rules(step: Step) -> str:
     groups: dict[str, list[str]] = {}
     for name, text in rows:
         groups.setdefault(name, []).append(f"<code>{escape(text)}</code>")
-    items = "".join(f"<div><dt>{name}</dt><dd>{'<br>'.join(texts)}</dd></div>" for name, texts in groups.items())
+    items = "".join(
+        f"<div><dt>{name}</dt><dd>{'<br>'.join(texts)}</dd></div>" for name, texts in groups.items()
+    )
     return f'<dl class="rules">{items}</dl>'
 
 
@@ -53,8 +56,11 @@ def maps(step: Step, most: int, class_names: Sequence[str]) -> str:
 
 def numbers(step: Step) -> str:
     """The shapes, ranges and norms of everything that takes part."""
-    rows = [("y", "output", step.output, step.upstream)]
-    rows += [(i.name, i.parameter or ("input" if i.flows else "constant"), i.value, i.gradient) for i in step.inputs]
+    rows: list[tuple[str, str, Array, Array | None]] = [("y", "output", step.output, step.upstream)]
+    rows += [
+        (i.name, i.parameter or ("input" if i.flows else "constant"), i.value, i.gradient)
+        for i in step.inputs
+    ]
     body = "".join(
         f'<tr><th scope="row"><var>{escape(name)}</var> <span class="muted">{escape(what)}</span></th>'
         f'<td>{shape(value.shape)}</td><td class="number">{extent(value)}</td>'
@@ -62,12 +68,8 @@ def numbers(step: Step) -> str:
         f'<td class="number">{"–" if gradient is None else number(norm(gradient))}</td></tr>'
         for name, what, value, gradient in rows
     )
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="shapes and numbers of this step"><table class="small">'
-        '<thead><tr><th scope="col">array</th><th scope="col">shape</th><th scope="col" class="number">values</th>'
-        '<th scope="col" class="number">gradient</th><th scope="col" class="number">norm of gradient</th></tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    columns = ("array", "shape", ">values", ">gradient", ">norm of gradient")
+    return table("shapes and numbers of this step", columns, body)
 
 
 def class_table(trace: Trace, class_names: Sequence[str]) -> str:
@@ -84,18 +86,23 @@ def class_table(trace: Trace, class_names: Sequence[str]) -> str:
         f'<td class="number">{logit}</td><td class="number">{percent(float(p[k]))}</td>'
         f'<td class="number">{gradient}</td><td>{_bar(float(dz[k]), top)}</td></tr>'
         for k, logit, gradient in zip(
-            chosen, aligned([float(v) for v in z[chosen]], 3), aligned([float(v) for v in dz[chosen]], 4), strict=True
+            chosen,
+            aligned([float(v) for v in z[chosen]], 3),
+            aligned([float(v) for v in dz[chosen]], 4),
+            strict=True,
         )
     )
-    what = f"the {len(chosen)} of {len(p)} classes with the largest gradients" if len(p) > MOST_CLASSES else ""
-    caption = f"<caption>{what}</caption>" if what else ""
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="logits, probabilities and gradients by class">'
-        f'<table class="small">{caption}<thead><tr><th scope="col">class</th><th scope="col" class="number">logit z</th>'
-        '<th scope="col" class="number">probability p</th><th scope="col" class="number">dz = p − [true]</th>'
-        '<th scope="col"><span class="hidden-text">dz as a bar</span></th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+    columns = (
+        "class",
+        ">logit z",
+        ">probability p",
+        ">dz = p − [true]",
+        '<span class="hidden-text">bar of dz</span>',
     )
+    few = (
+        f"The {len(chosen)} of {len(p)} classes with the largest gradients." if len(p) > MOST_CLASSES else ""
+    )
+    return table("logits, probabilities and gradients by class", columns, rows, caption=few)
 
 
 def written_out(worked: Worked, step: Step, meaning: str) -> str:
@@ -104,7 +111,8 @@ def written_out(worked: Worked, step: Step, meaning: str) -> str:
     values = [*(product.value for product in worked.shown), worked.rest, worked.total]
     *texts, rest, total = aligned(values)
     rows = "".join(
-        _row(place, product, text) for place, (product, text) in enumerate(zip(worked.shown, texts, strict=True))
+        _row(place, product, text)
+        for place, (product, text) in enumerate(zip(worked.shown, texts, strict=True))
     )
     if worked.others:
         rows += (
@@ -113,28 +121,29 @@ def written_out(worked: Worked, step: Step, meaning: str) -> str:
         )
     zeros = f" {plural(worked.zeros, 'product')} with a zero left out." if worked.zeros else ""
     agrees = abs(worked.total - worked.gradient) <= 1e-4 * max(abs(worked.gradient), largest(_values(worked)))
-    verdict = "the same number" if agrees else "which differs from the sum by more than rounding explains"
-    table = (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{element} written out">'
-        f'<table class="worked small" data-element="{element}"><thead><tr><th scope="col">product</th>'
-        '<th scope="col" class="number">in numbers</th><th scope="col" class="number">value</th></tr></thead>'
-        f'<tbody>{rows}</tbody><tfoot><tr><th scope="row" colspan="2">sum = {element}</th>'
-        f'<td class="number" data-gradient="{worked.gradient!r}">{total}</td></tr></tfoot>'
-        "</table></div>"
+    verdict = "the same number" if agrees else "which is not what the sum gives"
+    if not np.isfinite(worked.gradient):
+        verdict = "for some factor is infinite or no number"
+    foot = (
+        f'<tr data-element="{element}"><th scope="row" colspan="2">sum = {element}</th>'
+        f'<td class="number" data-gradient="{worked.gradient!r}">{total}</td></tr>'
     )
+    columns = ("product", ">in numbers", ">value")
+    adding = table(f"{element} written out", columns, rows, foot=foot, kind="small worked")
     pictures = _sources(worked, step) if worked.name == "dw" else ""
     return (
         f'<section class="sum"><h4><code>{element}</code> written out</h4>'
         f"<p>{meaning}{zeros} The backward pass says <b>{aligned([worked.gradient])[0]}</b>, {verdict}.</p>"
-        f'<div class="sum-body">{table}{pictures}</div></section>'
+        f'<div class="sum-body">{adding}{pictures}</div></section>'
     )
 
 
 def _row(place: int, product: Product, value: str) -> str:
     values = f"{product.left_value!r} {product.right_value!r}"
+    left, right = _index(product.left_at), _index(product.right_at)
     return (
-        f'<tr data-term="{place}" data-values="{values}"><th scope="row"><code>{product.left}[{_index(product.left_at)}]'
-        f"</code> <code>· {product.right}[{_index(product.right_at)}]</code></th>"
+        f'<tr data-term="{place}" data-values="{values}"><th scope="row">'
+        f"<code>{product.left}[{left}]</code> <code>· {product.right}[{right}]</code></th>"
         f'<td class="number">{number(product.left_value, 4)} · {_signed(product.right_value)}</td>'
         f'<td class="number">{value}</td></tr>'
     )
@@ -146,7 +155,7 @@ def _sources(worked: Worked, step: Step) -> str:
         return ""
     figures = []
     x = step.input("x")
-    assert x is not None  # noqa: S101  (the sum was made from it)
+    assert x is not None  # the sum was made from it
     for name, field, index in (("x", x.value, 0), ("dy", step.upstream, 1)):
         cells = [(product.left_at, product.right_at)[index] for product in worked.shown]
         channel = field[cells[0][0], cells[0][1]]
@@ -166,7 +175,11 @@ def _vectors(y: Array, dy: Array, names: Sequence[str]) -> str:
     named = bool(names) and len(names) <= MOST_CLASSES
     planes = [[plane(v[i : i + 1]) for i in range(len(v))] if named else [plane(v)] for v in (y, dy)]
     return _side_by_side(
-        (planes[0], largest(y)), (planes[1], largest(dy)), list(names) if named else [], "", kind="row" if named else ""
+        (planes[0], largest(y)),
+        (planes[1], largest(dy)),
+        list(names) if named else [],
+        "",
+        kind="row" if named else "",
     )
 
 

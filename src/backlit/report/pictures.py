@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -17,9 +18,8 @@ __all__ = ["data_address", "dotted", "legend", "marked", "photograph", "plane", 
 # One red, green, blue for each sign, strong on light and on dark paper; the magnitude is the opacity, so zero shows
 # the page itself. report.css has the same two as gradients of the legend.
 NEGATIVE, POSITIVE = (43, 116, 219), (226, 98, 20)
-LARGEST = 48  # pixels: a field with a longer side is reduced
+LARGEST = 32  # pixels: a field with a longer side is reduced
 LONGEST = 512  # pixels, for a field of one row
-LARGEST_PHOTOGRAPH = 160  # pixels, for an image of the data
 
 
 def data_address(pixels: Array) -> str:
@@ -30,7 +30,9 @@ def data_address(pixels: Array) -> str:
     """
     colour_type = {1: 0, 3: 2, 4: 6}[pixels.shape[2] if pixels.ndim == 3 else 1]
     height, width = pixels.shape[:2]
-    rows = np.zeros((height, 1 + pixels[0].size), np.uint8)  # each row: filter type 0 ("none"), then its bytes
+    rows = np.zeros(
+        (height, 1 + pixels[0].size), np.uint8
+    )  # each row: filter type 0 ("none"), then its bytes
     rows[:, 1:] = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))
@@ -63,16 +65,17 @@ def signed(field: Array, scale: float) -> Array:
     return pixels
 
 
-def photograph(sample: Array, low: float, high: float) -> Array:
+def photograph(sample: Array, low: float, high: float, *, longest: int = 160) -> Array:
     """One sample of the data as uint8 (H, W) grey or (H, W, 3): `low` is black, `high` white.
 
     Args:
         sample: (C, *spatial) with three channels for red, green, blue; of any other number the mean is shown; or (F,).
         low, high: the range of the data.
+        longest: pixels; an image with a longer side is reduced.
     """
     channels = [plane(channel) for channel in sample] if sample.ndim > 1 else [plane(sample)]
     image = np.stack(channels, axis=-1) if len(channels) == 3 else np.mean(channels, axis=0)[..., None]
-    image = _means(image, LARGEST_PHOTOGRAPH)
+    image = _means(image, longest)
     levels = np.clip((np.nan_to_num(image) - low) / ((high - low) or 1.0), 0.0, 1.0)
     pixels: Array = np.rint(levels * 255).astype(np.uint8)
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
@@ -87,8 +90,9 @@ def dotted(pixels: Array, field: Array, scale: float, *, label: str) -> str:
         share = abs(float(value)) / scale if scale > 0 else 0.0
         if share > 0.01:
             colour = "negative" if value < 0 else "positive"
+            radius = 0.46 * math.sqrt(share)
             dots += (
-                f'<circle cx="{column + 0.5}" cy="{row + 0.5}" r="{0.46 * share**0.5:.3f}" fill="var(--dot-{colour})"/>'
+                f'<circle cx="{column + 0.5}" cy="{row + 0.5}" r="{radius:.3f}" fill="var(--dot-{colour})"/>'
             )
     return (
         f'<svg class="dotted large" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" '
@@ -97,7 +101,9 @@ def dotted(pixels: Array, field: Array, scale: float, *, label: str) -> str:
     )
 
 
-def tiles(fields: Iterable[Array], scale: float, *, label: str, names: Sequence[str] = (), kind: str = "") -> str:
+def tiles(
+    fields: Iterable[Array], scale: float, *, label: str, names: Sequence[str] = (), kind: str = ""
+) -> str:
     """Signed planes as a row of small pictures that wraps, one image to a screen reader.
 
     Args:
@@ -111,7 +117,9 @@ def tiles(fields: Iterable[Array], scale: float, *, label: str, names: Sequence[
     cells = []
     for index, field in enumerate(planes):
         name = f"<small>{escape(names[index])}</small>" if names else ""
-        cells.append(f'<span class="tile"><img src="{data_address(signed(field, scale))}" alt="">{name}</span>')
+        cells.append(
+            f'<span class="tile"><img src="{data_address(signed(field, scale))}" alt="">{name}</span>'
+        )
     shape = " long" if planes and planes[0].shape[0] * 3 < planes[0].shape[1] else ""
     return f'<div class="tiles {kind}{shape}" role="img" aria-label="{escape(label)}">{"".join(cells)}</div>'
 
@@ -128,8 +136,12 @@ def marked(pixels: Array, shape: tuple[int, int], cells: Iterable[tuple[int, int
     height, width = shape
     cells = list(cells)
     stroke = max(height, width) / 110
+    wider = max(
+        0.0, 0.035 * max(height, width) - 1
+    )  # frames that one can see around the pixels of large fields
     frames = "".join(
-        f'<rect class="mark" data-term="{index}" x="{c}" y="{r}" width="1" height="1" fill="none" '
+        f'<rect class="mark" data-term="{index}" x="{c - wider / 2:.4g}" y="{r - wider / 2:.4g}" '
+        f'width="{1 + wider:.4g}" height="{1 + wider:.4g}" fill="none" '
         f'stroke="var(--ink)" stroke-width="{stroke:.3g}"/>'
         for index, (r, c) in enumerate(cells)
     )

@@ -35,7 +35,7 @@ class Results:
     class_names: Sequence[str]
 
     @classmethod
-    def of(cls, model: Module, x: Array, labels: Array, class_names: Sequence[str] | None) -> Results:
+    def of(cls, model: Module, x: Array, labels: Array, class_names: Sequence[object] | None) -> Results:
         """Run the model in evaluation mode over all of x.
 
         Raises:
@@ -48,7 +48,9 @@ class Results:
                 f"and integers of shape {x.shape[:1]} are needed: one class for each input."
             )
         if not len(labels):
-            raise ValueError("test is empty, and a report shows what the model makes of test data: pass some.")
+            raise ValueError(
+                "test is empty, and a report shows what the model makes of test data: pass some."
+            )
         logits = predict(model, x).astype(np.float64)
         if logits.ndim != 2:
             raise ValueError(
@@ -61,7 +63,9 @@ class Results:
                 f"test holds labels from {labels.min()} to {labels.max()}, and the model has {classes} classes, "
                 f"numbered from 0."
             )
-        names = [str(k) for k in range(classes)] if class_names is None else [str(name) for name in class_names]
+        names = (
+            [str(k) for k in range(classes)] if class_names is None else [str(name) for name in class_names]
+        )
         if len(names) != classes:
             raise ValueError(f"class_names has {len(names)} names, and the model has {classes} classes.")
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -70,7 +74,8 @@ class Results:
     @cached_property
     def predicted(self) -> Array:
         """The class of the largest probability, (N,)."""
-        return self.probabilities.argmax(axis=1)
+        predicted: Array = self.probabilities.argmax(axis=1)
+        return predicted
 
     @cached_property
     def confusion(self) -> Array:
@@ -88,6 +93,12 @@ class Results:
     def accuracy(self) -> float:
         """The share of inputs that are classified rightly."""
         return self.right / len(self.labels)
+
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest finite value of all inputs: black and white of their pictures."""
+        finite = self.x[np.isfinite(self.x)]
+        return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -1,10 +1,11 @@
-"""One input followed through the recorded graph: every operation between the loss and the pixels, with its gradients."""
+"""One input followed through the recorded graph: all operations from the loss to the pixels, with gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Step:
         inputs: for each input that was given: its name in the rule's texts, the parameter's name or "", whether
             the pixels flow through it, its value, and its gradient or None.
         number: its place on the way back, from 1.
-        sources: the numbers of the steps that its gradients go to next; empty where they reach the pixels.
+        sources: the numbers of the steps that its gradients go to next; one past the last step is the pixels.
     """
 
     node: Node
@@ -105,14 +106,14 @@ def follow(model: Module, pixels: Array, label: int) -> Trace:
         )
     parameters = {id(parameter): name for name, parameter in model.named_parameters()}
     way = _between(x, loss)
-    number = {id(tensor): place for place, tensor in enumerate(way, 1)}
+    number = {id(tensor): place for place, tensor in enumerate([*way, x], 1)}
     steps = []
     for tensor in way:
         node = tensor.node
-        assert node is not None  # noqa: S101  (only x is a leaf, and x is not on the way)
+        assert node is not None  # only x is a leaf, and x is not on the way
         given = [pair for pair in zip(node.rule.inputs, node.inputs, strict=False) if pair[1] is not None]
         inputs = tuple(
-            Input(name, parameters.get(id(i), ""), id(i) in number or i is x, i.data, received.get(i))
+            Input(name, parameters.get(id(i), ""), id(i) in number, i.data, received.get(i))
             for name, i in given
             if i is not None
         )
@@ -132,15 +133,12 @@ def recording(model: Module) -> Iterator[dict[int, str]]:
     called: dict[int, str] = {}
     kept = []  # the outputs, so that no id is given twice
 
-    def enter(name: str, output: object) -> None:
+    def enter(name: str, _module: Module, _inputs: object, output: object) -> None:
         kept.append(output)
         called.setdefault(id(output), name)
 
     modes = [(module, module.training) for module in model.modules()]
-    handles = [
-        module.register_forward_hook(lambda _module, _inputs, output, name=name: enter(name, output))
-        for name, module in model.named_modules()
-    ]
+    handles = [module.register_forward_hook(partial(enter, name)) for name, module in model.named_modules()]
     model.eval()
     try:
         yield called
@@ -163,7 +161,7 @@ def _between(x: Tensor, loss: Tensor) -> list[Tensor]:
     flows = {id(x)}
     way = []
     for tensor in sorted(behind.values(), key=_order):
-        assert tensor.node is not None  # noqa: S101  (those without are not in it)
+        assert tensor.node is not None  # those without are not in it
         if any(id(source) in flows for source in tensor.node.inputs):
             flows.add(id(tensor))
             way.append(tensor)

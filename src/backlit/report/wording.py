@@ -24,7 +24,7 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None:
         return "–"
     if not math.isfinite(value):
-        return {math.inf: "∞", -math.inf: "−∞"}.get(value, "not a number")
+        return {math.inf: "∞", -math.inf: "−∞"}.get(value, "NaN")
     if value == 0:
         return "0"
     mantissa, _, exponent = f"{abs(value):.{digits - 1}e}".partition("e")
@@ -86,7 +86,9 @@ def duration(seconds: float) -> str:
 
 def shape(sizes: Sequence[int]) -> str:
     """A shape as "(1, 16, 8, 8)"; "a single number" for ()."""
-    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})" if len(sizes) else "a single number"
+    return (
+        f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})" if len(sizes) else "a single number"
+    )
 
 
 def largest(fields: Array | Sequence[Array]) -> float:
@@ -106,4 +108,4 @@ def extent(field: Array) -> str:
     if not field.size:
         return "–"
     low, high = float(np.min(field)), float(np.max(field))
-    return number(low) if low == high else f"{number(low)} … {number(high)}"
+    return number(low) if low == high or low != low else f"{number(low)} … {number(high)}"

@@ -104,14 +104,15 @@ def linear_input(step: Step, at: Index | None = None) -> Worked | None:
         return None
     at = at or _strongest(x.gradient)
     products = [
-        _product("w", (o, at[-1]), w.value, "dy", (*at[:-1], o), step.upstream) for o in range(w.value.shape[0])
+        _product("w", (o, at[-1]), w.value, "dy", (*at[:-1], o), step.upstream)
+        for o in range(w.value.shape[0])
     ]
     return _worked("dx", at, products, x)
 
 
 def _worked(name: str, at: Index, products: Iterable[Product], of: Input) -> Worked:
     """The sum with its largest products in front."""
-    assert of.gradient is not None  # noqa: S101  (each caller has looked)
+    assert of.gradient is not None  # each caller has looked
     products = list(products)
     alive = [product for product in products if product.value != 0]
     strongest = {id(product) for product in sorted(alive, key=lambda p: -abs(p.value))[:SHOWN]}
