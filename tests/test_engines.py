@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import backlit as bl
 from backlit import engines
 from backlit.engines import gemm, loops
+from backlit.engines.blas import blas_threads
 from backlit.engines.memory import Scratch
 from backlit.geometry import ConvGeometry, PoolGeometry
 from configurations import conv_geometries, dtypes, integers, layouts, pool_geometries
@@ -272,3 +273,58 @@ def test_thread_count_is_what_the_program_said(monkeypatch: pytest.MonkeyPatch) 
     assert bl.get_num_threads() == 2
     bl.set_num_threads(1)
     assert bl.get_num_threads() == 1
+
+
+def _blas_threads() -> list[int]:
+    from threadpoolctl import ThreadpoolController
+
+    return [
+        library.get_num_threads()
+        for library in ThreadpoolController().select(user_api="blas").lib_controllers
+    ]
+
+
+@pytest.mark.parametrize(("multiplications", "threads"), [(1_000_000, 1), (70_000_000, 2), (10**9, 3)])
+def test_blas_uses_the_threads_that_pay(
+    multiplications: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backlit.engines.threads._chosen", 3)
+    before = _blas_threads()
+    with blas_threads(multiplications), blas_threads(10**10):
+        assert _blas_threads() == [threads] * len(before)
+    assert _blas_threads() == before
+
+
+def test_blas_is_given_back_what_it_had_when_a_product_fails() -> None:
+    before = _blas_threads()
+    with pytest.raises(RuntimeError), blas_threads(1_000_000):
+        raise RuntimeError
+    assert _blas_threads() == before
+
+
+def test_blas_of_a_forked_child_is_not_bound_by_its_parents_block() -> None:
+    code = (
+        "import os, threading, backlit as bl\n"
+        "from backlit.engines.blas import blas_threads, _libraries\n"
+        "numbers = lambda: [library.get_num_threads() for library in _libraries()]\n"
+        "before, inside, done = numbers(), threading.Event(), threading.Event()\n"
+        "def other():\n"
+        "    with blas_threads(1_000_000): inside.set(); done.wait()\n"
+        "thread = threading.Thread(target=other); thread.start(); inside.wait()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    with blas_threads(1_000_000): pass\n"
+        "    os._exit(numbers() != before)\n"
+        "status = os.waitpid(child, 0)[1]; done.set(); thread.join()\n"
+        "print(status, numbers() == before)"
+    )
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["0", "True"]

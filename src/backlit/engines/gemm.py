@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from backlit.engines.blas import blas_threads, threads_for
 from backlit.engines.engine import PASSES, POOLS, Engine, Geometry, Plan
 from backlit.engines.memory import Array, Scratch, empty, thread_scratch, zeros
 from backlit.geometry import ConvGeometry, PoolGeometry
@@ -36,7 +37,7 @@ def conv_forward(g: ConvGeometry, layout: str, x: Array, w: Array, b: Array | No
     y = empty(g.shapes(layout)[2], x.dtype)
     xs, ys, matrix = _grouped(x, g, layout), _grouped(y, g, layout), _matrix(w, g, layout)
     bias = 0 if b is None else b.reshape(g.groups, -1, *(1,) * g.axes, 1)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), blas_threads(_work(g, x.dtype.itemsize)):
         for samples, rows in _blocks(g, x.dtype.itemsize):
             scratch = thread_scratch(WORKSPACE)
             columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
@@ -50,7 +51,7 @@ def conv_grad_input(g: ConvGeometry, layout: str, w: Array, dy: Array) -> Array:
     """dx = col2im(w^T @ dy), block by block."""
     dx = zeros(g.shapes(layout)[0], dy.dtype)
     dxs, dys, matrix = _grouped(dx, g, layout), _grouped(dy, g, layout), _matrix(w, g, layout)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), blas_threads(_work(g, dy.dtype.itemsize)):
         for samples, rows in _blocks(g, dy.dtype.itemsize):
             scratch = thread_scratch(WORKSPACE)
             upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))
@@ -66,7 +67,7 @@ def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array
     xs, dys, matrix = _grouped(x, g, layout), _grouped(dy, g, layout), _matrix(dw, g, layout)
     # a product as large as dw is added in slices of filters, so that it stays within the workspace too
     filters = max(1, WORKSPACE // max(1, dw.nbytes * g.groups // g.out_channels))
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), blas_threads(_work(g, x.dtype.itemsize)):
         for samples, rows in _blocks(g, x.dtype.itemsize):
             scratch = thread_scratch(WORKSPACE)
             columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
@@ -151,6 +152,13 @@ def _block_sizes(g: ConvGeometry, itemsize: int) -> tuple[int, ...]:
     )  # gathered or summed x too
     samples = max(1, min(g.batch, WORKSPACE // sample)) if tuple(reversed(sizes)) == g.output_size else 1
     return (samples, *reversed(sizes))
+
+
+def _work(g: ConvGeometry, itemsize: int) -> int:
+    """Multiplications in the matrix product of one block and group."""
+    positions = prod(_block_sizes(g, itemsize))
+    filters, channels = g.out_channels // g.groups, g.in_channels // g.groups
+    return positions * filters * channels * prod(g.kernel_size)
 
 
 def _blocks(g: ConvGeometry, itemsize: int) -> Iterator[tuple[slice, Slices]]:
@@ -277,7 +285,6 @@ def _at(*index: Any) -> Any:
 
 
 def _plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
-    threads = "chosen by NumPy's BLAS"
     if isinstance(geometry, PoolGeometry):
         figures = {"additions or comparisons": count(geometry.windows)}
         return Plan("gemm", "im2col", "", "1", "pools go tap by tap over whole arrays", figures)
@@ -294,6 +301,7 @@ def _plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
             -(-t // s) for t, s in zip((geometry.batch, *geometry.output_size), sizes, strict=True)
         ),
     }
+    threads = f"{threads_for(_work(geometry, np.dtype(dtype).itemsize))} (of NumPy's BLAS)"
     return Plan("gemm", "im2col", "", threads, "columns go to NumPy's matrix product block by block", figures)
 
 

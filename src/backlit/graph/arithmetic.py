@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from backlit.engines.blas import blas_threads
 from backlit.ops.arrays import Array
 
 Shape = tuple[int, ...]
@@ -201,7 +202,8 @@ def matmul_forward(a: Array, b: Array) -> tuple[Array, Operands]:
                 f"matmul: {name} is a single number, and at least one axis is needed: multiply with *."
             )
     try:
-        return np.asarray(a @ b), Operands(a, b)
+        with blas_threads(_multiplications(a, b)):
+            return np.asarray(a @ b), Operands(a, b)
     except ValueError:
         inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
         fault = (
@@ -224,12 +226,19 @@ def matmul_backward(
     if b.ndim == 1:
         dy = dy[..., None]  # (..., m, n)
     da = db = None
-    if "da" in needs:
-        da = unbroadcast(dy @ columns.swapaxes(-1, -2), rows.shape).reshape(a.shape)
-    if "db" in needs:
-        if columns.ndim == 2:  # one product over all rows, in place of a stack of products to be added
-            stacked = rows.reshape(-1, rows.shape[-1]), dy.reshape(-1, dy.shape[-1])
-            db = (stacked[0].T @ stacked[1]).reshape(b.shape)
-        else:
-            db = unbroadcast(rows.swapaxes(-1, -2) @ dy, columns.shape).reshape(b.shape)
+    with blas_threads(_multiplications(a, b)):
+        if "da" in needs:
+            da = unbroadcast(dy @ columns.swapaxes(-1, -2), rows.shape).reshape(a.shape)
+        if "db" in needs:
+            if columns.ndim == 2:  # one product over all rows, in place of a stack of products to be added
+                stacked = rows.reshape(-1, rows.shape[-1]), dy.reshape(-1, dy.shape[-1])
+                db = (stacked[0].T @ stacked[1]).reshape(b.shape)
+            else:
+                db = unbroadcast(rows.swapaxes(-1, -2) @ dy, columns.shape).reshape(b.shape)
     return da, db
+
+
+def _multiplications(a: Array, b: Array) -> int:
+    """How many multiplications one matrix product of a stack takes."""
+    rows, columns = (x.shape[axis] if x.ndim > 1 else 1 for x, axis in ((a, -2), (b, -1)))
+    return int(rows * columns * a.shape[-1])

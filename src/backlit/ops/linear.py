@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from backlit.engines.blas import blas_threads
 from backlit.ops.arguments import as_needs
 from backlit.ops.arrays import Array, as_array, as_upstream, check_cache, empty
 
@@ -61,7 +62,7 @@ def linear_forward(x: Any, w: Any, b: Any | None = None) -> tuple[Array, LinearC
             )
     rows = x.reshape(-1, features)
     y = empty((*x.shape[:-1], out), x.dtype)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), blas_threads(rows.size * out):
         np.matmul(rows, w.T, out=y.reshape(-1, out))
         if b is not None:
             y += b
@@ -102,7 +103,7 @@ def linear_backward(
     dx: Array | None = None
     dw: Array | None = None
     db: Array | None = None
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), blas_threads(rows.size * out):
         if "dx" in names:
             dx = empty((*cache.batch, features), w.dtype)
             np.matmul(dy, w, out=dx.reshape(-1, features))
