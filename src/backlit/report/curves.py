@@ -64,7 +64,7 @@ def chart(
     """Curves over the epochs 1, 2, ... as inline SVG.
 
     Args:
-        name: letters; distinguishes the ids inside this SVG from those of the page's others.
+        name: letters; the ids inside this SVG begin with "chart-" and it, so it is another for each on a page.
         lines: the curves, all as long as each other. Values that are None or not finite leave a gap.
         title: the SVG's name for a screen reader, and its heading.
         description: says in a sentence what the curves do.
@@ -190,6 +190,7 @@ def _inline(svg: bytes, name: str, title: str, description: str) -> str:
         for child in list(parent):
             if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
                 parent.remove(child)
+    name = f"chart-{name}"
     used = {u.get(f"{_XLINK}href", "")[1:] for u in root.iter(f"{_SVG}use")} | set(
         re.findall(r"url\(#([^)]+)\)", svg.decode())
     )

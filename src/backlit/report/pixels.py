@@ -59,9 +59,10 @@ def _check(trace: Trace, limits: tuple[float, float], loss_of: Callable[[Array],
     """A sentence that compares the gradient of the strongest pixel with what changing that pixel does."""
     at = np.unravel_index(int(np.argmax(np.abs(np.nan_to_num(trace.gradient)))), trace.gradient.shape)
     gradient = float(trace.gradient[at])
-    # Large enough that single precision can tell the two losses apart, small enough that the slope hardly changes.
+    # The change of the loss that rounding cannot blur, by a step so small that the slope hardly changes on the way.
+    change, digits = (1e-3, 6) if trace.gradient.dtype == np.float32 else (1e-6, 9)
     span = limits[1] - limits[0] or 1.0
-    step = float(f"{min(max(2e-3 / max(abs(gradient), 1e-12), 1e-4 * span), 5e-2 * span):.0e}")
+    step = float(f"{min(change / max(abs(gradient), 1e-30), 2e-2 * span):.0e}")
     losses = []
     for sign in (-1, 1):
         pixels = trace.pixels.copy()
@@ -70,9 +71,9 @@ def _check(trace: Trace, limits: tuple[float, float], loss_of: Callable[[Array],
     slope = (losses[1] - losses[0]) / (2 * step)
     place = ", ".join(str(int(i)) for i in at)
     return (
-        f"<p>Is it true? Change the strongest pixel, <code>x[{place}]</code>, by ±{step:g} and run the network "
-        f"forwards again: the loss goes from {number(losses[0], 6)} to {number(losses[1], 6)}, a slope of "
-        f"<b>{number(slope, 4)}</b>. The chain rule says <b>{number(gradient, 4)}</b>.</p>"
+        f"<p>Is it true? Change the strongest pixel, <code>x[{place}]</code>, by ±{number(step, 1)} and run "
+        f"the network forwards again: the loss goes from {number(losses[0], digits)} to {number(losses[1], digits)}, "
+        f"a slope of <b>{number(slope, 4)}</b>. The chain rule says <b>{number(gradient, 4)}</b>.</p>"
     )
 
 
