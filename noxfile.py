@@ -39,9 +39,9 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
-@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+@nox.session
 def full(session: nox.Session) -> None:
-    """Every comparison, on every Python that is here, with many more examples; takes long."""
+    """Every comparison, with twenty times the examples; takes long. Another Python: `nox -s full --force-python 3.13`."""
     session.install(*COMPARED)
     session.install(".[all,test]")
     environment = {"HYPOTHESIS_PROFILE": "full"}
