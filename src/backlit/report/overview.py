@@ -94,7 +94,7 @@ def _summary(history: History) -> str:
     values = [row.get("val_accuracy") for row in history.epochs]
     if known := [value for value in values if value is not None]:
         best = max(known)
-        words = f"Validation accuracy was best in epoch {values.index(best) + 1}, at {percent(best, 2)}. "
+        words = f"Validation accuracy first reached its best, {percent(best, 2)}, in epoch {values.index(best) + 1}. "
     if history.interrupted:
         words += "The run was interrupted before its last epoch."
     elif history.stopped_early:
@@ -115,7 +115,7 @@ def _table(history: History) -> str:
         "<tr>" + "".join(f'<td class="number">{_cell(name, row.get(name))}</td>' for name in names) + "</tr>"
         for row in rows
     )
-    which = "" if every == 1 else f"<p class='small muted'>Every {every}th epoch and the last.</p>"
+    which = "" if every == 1 else f"<p class='small muted'>One epoch in {every}, and the last.</p>"
     numbers = table("history by epoch", [">" + escape(name.replace("_", " ")) for name in names], body)
     return f"<details><summary>The numbers, epoch by epoch</summary>{which}{numbers}</details>"
 
