@@ -7,8 +7,10 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,8 +90,16 @@ def _how_to_resume(checkpoint: str, words: list[str]) -> str:
     state = done(checkpoint)
     if state is None:
         return "interrupted before there was a checkpoint"
-    command = shlex.join(["backlit", *(word for word in words if word != "--resume"), "--resume"])
+    command = shlex.join([*_program(), *(word for word in words if word != "--resume"), "--resume"])
     return f"interrupted after {state[0]} of {state[1]} epochs; the run is kept in {checkpoint}: go on with `{command}`"
+
+
+def _program() -> list[str]:
+    """The words that this command was called by."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return ["python", "-m", "backlit"]
+    return ["backlit" if shutil.which("backlit") in (called, None) else called]
 
 
 def _info(options: argparse.Namespace, words: list[str]) -> int:
@@ -124,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Convolutional backpropagation you can see through.",
         epilog="example:\n  backlit train\n\n`backlit COMMAND --help` describes a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # or an option that comes later would change what a script means
     )
     parser.add_argument("--version", action="version", version=f"backlit {backlit.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -175,6 +186,7 @@ def _command(commands: Any, name: str, run: Callable[..., int], description: str
         description=f"{description[0].upper()}{description[1:]}.",
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # or an option that comes later would change what a script means
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.set_defaults(run=run)
