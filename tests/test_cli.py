@@ -212,6 +212,28 @@ def test_ctrl_c_says_in_one_line_how_to_resume_and_ends_with_130(images: Path) -
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["checkpoint.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("called", "command"),
+    [(".venv/bin/backlit", ".venv/bin/backlit"), ("/p/backlit/__main__.py", "python -m backlit")],
+)
+def test_the_command_that_resumes_is_the_one_that_was_called(
+    images: Path,
+    called: str,
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    main(train(images, "--quiet", "--no-report"))
+    monkeypatch.setattr(sys, "argv", [called])
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backlit.cli.run_experiment", interrupted)
+    assert main(train(images)) == 130
+    assert f"go on with `{command} train {images}" in capsys.readouterr().err
+
+
 def test_a_new_run_over_an_unfinished_one_names_resume_first(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

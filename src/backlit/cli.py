@@ -99,7 +99,7 @@ def _program() -> list[str]:
     called = sys.argv[0]
     if Path(called).name == "__main__.py":
         return ["python", "-m", "backlit"]
-    return ["backlit" if shutil.which("backlit") in (called, None) else called]
+    return ["backlit" if shutil.which("backlit") == called else called]
 
 
 def _info(options: argparse.Namespace, words: list[str]) -> int:
