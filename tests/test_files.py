@@ -68,3 +68,5 @@ def test_kill_at_any_moment_leaves_one_whole_content(tmp_path: Path) -> None:
         content = path.read_bytes()
         assert len(content) == 1_000_000
         assert len(set(content)) == 1
+    write_atomic(path, b"after")
+    assert [left.name for left in tmp_path.iterdir()] == ["a"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 from collections.abc import Callable
@@ -34,13 +35,15 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
         raise IsADirectoryError(
             f"path {str(path)!r} is a folder, and a file is to be written: add a file name."
         )
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+    prefix = f".{path.name[:100]}."
+    temporary = path.with_name(f"{prefix}{os.getpid()}-{secrets.token_hex(6)}.part")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"path {str(path)!r} lies in a folder that does not exist: create it first."
         ) from error
+    _remove_orphans(path.parent, prefix)
     try:
         with os.fdopen(handle, "wb") as file:
             if callable(content):
@@ -54,6 +57,21 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _remove_orphans(folder: Path, prefix: str) -> None:
+    """Remove what processes that were killed while they wrote the same file have left."""
+    if os.name != "posix":  # elsewhere there is no asking whether a process lives
+        return
+    for orphan in folder.glob(f"{glob.escape(prefix)}*.part"):
+        writer = orphan.name[len(prefix) :].partition("-")[0]
+        try:
+            if writer.isdecimal():
+                os.kill(int(writer), 0)  # signal 0 only asks
+        except ProcessLookupError:
+            orphan.unlink(missing_ok=True)
+        except (PermissionError, OverflowError):  # it lives, or it is no process of ours
+            continue
 
 
 def _sync_folder(folder: Path) -> None:
