@@ -41,7 +41,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def full(session: nox.Session) -> None:
-    """Every comparison, with twenty times the examples; takes long. Another Python: `nox -s full --force-python 3.13`."""
+    """Every comparison, with twenty times the examples; takes long. For another Python add `--force-python 3.13`."""
     session.install(*COMPARED)
     session.install(".[all,test]")
     environment = {"HYPOTHESIS_PROFILE": "full"}
