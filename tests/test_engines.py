@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 import backlit as bl
 from backlit import engines
-from backlit.engines import gemm, loops
-from backlit.engines.blas import blas_threads
+from backlit.engines import gemm, loops, workers
 from backlit.engines.memory import Scratch
 from backlit.geometry import ConvGeometry, PoolGeometry
 from configurations import conv_geometries, dtypes, integers, layouts, pool_geometries
@@ -126,11 +125,16 @@ def test_gemm_pools_equal_the_definition_exactly(g: PoolGeometry, layout: str, d
         "conv2d:n4,c32-32,i128x128,k3x3,p1",  # columns of 75 MB
         "conv2d:n1,c512-8,i3x4096,k3x3,p1",  # one row of columns has 75 MB
         "conv1d:n1,c1-16,i1000000,k5,p2",
+        "conv2d:n2,c256-1024,i7x7,k7x7",  # weights of 51 MB
         "conv2d:n8,c64-64,i8x8,k3x3,p1",
     ],
 )
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
-def test_workspace_of_a_convolution_is_at_most_64_mb(text: str, layout: str) -> None:
+def test_workspace_of_a_convolution_is_at_most_64_mb(
+    text: str, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backlit.engines.threads._chosen", 64)
+    monkeypatch.setattr(workers, "_pool", None)  # threads that have no scratch space yet
     g = ConvGeometry.parse(text)
     x, w, dy = (np.ones(shape, np.float32) for shape in g.shapes(layout))
     for name, arrays in (
@@ -284,47 +288,127 @@ def _blas_threads() -> list[int]:
     ]
 
 
-@pytest.mark.parametrize(("multiplications", "threads"), [(1_000_000, 1), (70_000_000, 2), (10**9, 3)])
-def test_blas_uses_the_threads_that_pay(
-    multiplications: int, threads: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv2d:n4,c256-300,i13x13,k3x3,p1",
+        "conv2d:n33,c8-16,i28x28,k5x5",
+        "conv2d:n1,c16-32,i112x112,k3x3,s2,p1",
+        "convT2d:n16,c32-16,i14x14,k4x4,s2,p1",
+        "conv2d:n16,c64-64,g64,i28x28,k3x3,p1",
+    ],
+)
+def test_bits_are_the_same_for_any_number_of_threads(
+    text: str, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backlit.engines.threads._chosen", 3)
-    before = _blas_threads()
-    with blas_threads(multiplications), blas_threads(10**10):
-        assert _blas_threads() == [threads] * len(before)
-    assert _blas_threads() == before
+    monkeypatch.setattr(workers, "WORTH", 1e-9)
+    g = ConvGeometry.parse(text)
+    rng = np.random.default_rng(0)
+    x, w, dy = (rng.standard_normal(shape).astype(np.float32) for shape in g.convolution.shapes(layout))
+    found = []
+    for threads in (1, 2, 3, 7):
+        monkeypatch.setattr("backlit.engines.threads._chosen", threads)
+        forward, grad_input, grad_weight = (gemm.ENGINE.functions[name] for name in bl.engines.engine.PASSES)
+        plain = g.convolution
+        found.append(
+            [
+                forward(plain, layout, x, w, None),
+                grad_input(plain, layout, w, dy),
+                grad_weight(plain, layout, x, dy),
+            ]
+        )
+    for other in found[1:]:
+        for result, expected in zip(other, found[0], strict=True):
+            assert result.tobytes() == expected.tobytes()
 
 
-def test_blas_is_given_back_what_it_had_when_a_product_fails() -> None:
+def test_bits_of_a_matrix_product_are_the_same_for_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "WORTH", 1e-9)
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((301, 900)), rng.standard_normal((900, 700))
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr("backlit.engines.threads._chosen", threads)
+        out = np.empty((301, 700))
+        workers.product(a, b, out)
+        found.append(out.tobytes())
+    assert found == [found[0]] * 3
+    np.testing.assert_allclose(out, np.einsum("ij,jk->ik", a, b), rtol=0, atol=1e-11)
+
+
+def test_work_is_spread_in_order_and_nested_work_does_not_wait() -> None:
+    def outer(number: int) -> list[int]:
+        return workers.spread(lambda n: n + number, range(20), threads=4)
+
+    assert workers.spread(outer, range(30), threads=8) == [list(range(n, n + 20)) for n in range(30)]
+
+
+def test_error_of_a_piece_reaches_the_caller_and_the_next_call_works() -> None:
+    def fail(number: int) -> int:
+        if number == 17:
+            raise MemoryError(f"piece {number}")
+        return number
+
+    for _ in range(3):
+        with pytest.raises(MemoryError, match="piece 17"):
+            workers.spread(fail, range(40), threads=4)
+    assert workers.spread(fail, range(10), threads=4) == list(range(10))
+
+
+def test_blas_works_on_one_thread_inside_and_has_its_own_number_again_outside() -> None:
     before = _blas_threads()
-    with pytest.raises(RuntimeError), blas_threads(1_000_000):
+    with workers.single_blas_thread(), workers.single_blas_thread():
+        assert _blas_threads() == [1] * len(before)
+    with pytest.raises(RuntimeError), workers.single_blas_thread():
         raise RuntimeError
     assert _blas_threads() == before
 
 
-def test_blas_of_a_forked_child_is_not_bound_by_its_parents_block() -> None:
+def test_forked_child_computes_after_its_parent_computed_in_parallel() -> None:
     code = (
-        "import os, threading, backlit as bl\n"
-        "from backlit.engines.blas import blas_threads, _libraries\n"
-        "numbers = lambda: [library.get_num_threads() for library in _libraries()]\n"
+        "import os, threading, numpy as np, backlit as bl\n"
+        "from backlit.engines import workers\n"
+        "numbers = lambda: [library.get_num_threads() for library in workers._libraries()]\n"
+        "workers.WORTH = 1e-9; bl.set_num_threads(4)\n"
+        "x, w = np.ones((64, 8, 28, 28)), np.ones((16, 8, 3, 3))\n"
+        "expected = bl.conv_forward(x, w)[0]\n"
         "before, inside, done = numbers(), threading.Event(), threading.Event()\n"
         "def other():\n"
-        "    with blas_threads(1_000_000): inside.set(); done.wait()\n"
+        "    with workers.single_blas_thread(): inside.set(); done.wait()\n"
         "thread = threading.Thread(target=other); thread.start(); inside.wait()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
-        "    with blas_threads(1_000_000): pass\n"
-        "    os._exit(numbers() != before)\n"
+        "    same = (bl.conv_forward(x, w)[0] == expected).all()\n"
+        "    os._exit(0 if same and numbers() == before else 1)\n"
         "status = os.waitpid(child, 0)[1]; done.set(); thread.join()\n"
         "print(status, numbers() == before)"
     )
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["0", "True"]
+
+
+def test_eight_threads_at_once_compute_what_one_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "WORTH", 1e-9)
+    x, w = integers(1, (16, 4, 20, 20), "float32"), integers(2, (8, 4, 3, 3), "float32")
+    y, cache = bl.conv_forward(x, w)
+    expected = [y, *bl.conv_backward(y, cache)]
+    wrong: list[int] = []
+
+    def compute(number: int) -> None:
+        for _ in range(5):
+            y, cache = bl.conv_forward(x, w)
+            for result, right in zip([y, *bl.conv_backward(y, cache)], expected, strict=True):
+                if not np.array_equal(result, right):
+                    wrong.append(number)
+
+    threads = [threading.Thread(target=compute, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

@@ -14,22 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import product
+from itertools import groupby, product
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from backlit.engines.blas import blas_threads, threads_for
 from backlit.engines.engine import PASSES, POOLS, Engine, Geometry, Plan
 from backlit.engines.memory import Array, Scratch, empty, thread_scratch, zeros
+from backlit.engines.workers import MULTIPLICATIONS, spread, threads_for
 from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.incidence import axes, count
 
-WORKSPACE = 16 << 20  # bytes of the temporaries of one block, kept by each thread that computes
+WORKSPACE = 6 << 20  # bytes of the temporaries of one block, kept by each thread that computes
+PARTIAL_SUMS = 8 << 20  # bytes of gradients of the weights that wait to be added up
+COPIES = 0.8e9  # elements of columns a second, on one thread: the scale of an estimate, not a measurement
 NARROW = 64  # filters up to which BLAS is faster when they are the columns, not the rows, of a long product
 
 Slices = tuple[slice, ...]
+Block = tuple[slice, Slices]  # samples, and output positions per axis
 
 
 def conv_forward(g: ConvGeometry, layout: str, x: Array, w: Array, b: Array | None) -> Array:
@@ -37,47 +40,62 @@ def conv_forward(g: ConvGeometry, layout: str, x: Array, w: Array, b: Array | No
     y = empty(g.shapes(layout)[2], x.dtype)
     xs, ys, matrix = _grouped(x, g, layout), _grouped(y, g, layout), _matrix(w, g, layout)
     bias = 0 if b is None else b.reshape(g.groups, -1, *(1,) * g.axes, 1)
-    with np.errstate(all="ignore"), blas_threads(_work(g, x.dtype.itemsize)):
-        for samples, rows in _blocks(g, x.dtype.itemsize):
-            scratch = thread_scratch(WORKSPACE)
-            columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
-            target = ys[_at(..., *rows, samples)]
-            product = scratch.take((*target.shape[:2], columns.shape[2]), y.dtype)
-            np.add(np.matmul(matrix, columns, out=product).reshape(target.shape), bias, out=target)
+
+    def compute(block: Block) -> None:
+        samples, rows = block
+        scratch = thread_scratch(WORKSPACE)
+        columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
+        target = ys[_at(..., *rows, samples)]
+        product = scratch.take((*target.shape[:2], columns.shape[2]), y.dtype)
+        np.add(np.matmul(matrix, columns, out=product).reshape(target.shape), bias, out=target)
+
+    with np.errstate(all="ignore"):
+        spread(compute, list(_blocks(g, x.dtype.itemsize)), _threads(g))
     return y
 
 
 def conv_grad_input(g: ConvGeometry, layout: str, w: Array, dy: Array) -> Array:
-    """dx = col2im(w^T @ dy), block by block."""
+    """dx = col2im(w^T @ dy), block by block; the blocks of one sample overlap in dx and stay together."""
     dx = zeros(g.shapes(layout)[0], dy.dtype)
     dxs, dys, matrix = _grouped(dx, g, layout), _grouped(dy, g, layout), _matrix(w, g, layout)
-    with np.errstate(all="ignore"), blas_threads(_work(g, dy.dtype.itemsize)):
-        for samples, rows in _blocks(g, dy.dtype.itemsize):
+
+    def compute(blocks: list[Block]) -> None:
+        for samples, rows in blocks:
             scratch = thread_scratch(WORKSPACE)
             upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))
             columns = scratch.take((g.groups, matrix.shape[2], upstream.shape[2]), dx.dtype)
             np.matmul(matrix.swapaxes(1, 2), upstream, out=columns)
             _col2im(g, layout, columns, dxs[..., samples], rows, scratch)
+
+    together = groupby(_blocks(g, dy.dtype.itemsize), key=lambda block: block[0].start)
+    with np.errstate(all="ignore"):
+        spread(compute, [list(blocks) for _, blocks in together], _threads(g))
     return dx
 
 
 def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array:
-    """dw = sum over the blocks of dy @ im2col(x)^T."""
+    """dw = sum over the blocks, in their order, of dy @ im2col(x)^T."""
     dw = zeros(g.shapes(layout)[1], x.dtype)
     xs, dys, matrix = _grouped(x, g, layout), _grouped(dy, g, layout), _matrix(dw, g, layout)
-    # a product as large as dw is added in slices of filters, so that it stays within the workspace too
-    filters = max(1, WORKSPACE // max(1, dw.nbytes * g.groups // g.out_channels))
-    with np.errstate(all="ignore"), blas_threads(_work(g, x.dtype.itemsize)):
-        for samples, rows in _blocks(g, x.dtype.itemsize):
-            scratch = thread_scratch(WORKSPACE)
-            columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
-            upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))
-            for first in range(0, matrix.shape[1], filters):
-                part = slice(first, first + filters)
-                if matrix.shape[1] > NARROW:
-                    matrix[:, part] += upstream[:, part] @ columns.swapaxes(1, 2)
-                else:
-                    matrix[:, part] += (columns @ upstream[:, part].swapaxes(1, 2)).swapaxes(1, 2)
+
+    def compute(task: tuple[Block, slice]) -> Array:
+        (samples, rows), part = task
+        scratch = thread_scratch(WORKSPACE)
+        columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
+        upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))[:, part]
+        if matrix.shape[1] > NARROW:
+            return np.asarray(upstream @ columns.swapaxes(1, 2))
+        return np.asarray(columns @ upstream.swapaxes(1, 2)).swapaxes(1, 2)
+
+    filters = min(matrix.shape[1], max(1, PARTIAL_SUMS // (dw.nbytes // matrix.shape[1])))
+    parts = [slice(first, first + filters) for first in range(0, matrix.shape[1], filters)]
+    tasks = [(block, part) for block in _blocks(g, x.dtype.itemsize) for part in parts]
+    at_once = max(1, min(_threads(g), PARTIAL_SUMS // (dw.nbytes // len(parts))))
+    with np.errstate(all="ignore"):
+        for first in range(0, len(tasks), at_once):
+            now = tasks[first : first + at_once]
+            for (_, part), partial in zip(now, spread(compute, now, at_once), strict=True):
+                matrix[:, part] += partial
     return dw
 
 
@@ -151,17 +169,20 @@ def _block_sizes(g: ConvGeometry, itemsize: int) -> tuple[int, ...]:
         g.input_size
     )  # gathered or summed x too
     samples = max(1, min(g.batch, WORKSPACE // sample)) if tuple(reversed(sizes)) == g.output_size else 1
+    blocks = max(1, -(-g.batch // samples))
+    samples = max(1, -(-g.batch // blocks))  # as many blocks, but even ones
     return (samples, *reversed(sizes))
 
 
-def _work(g: ConvGeometry, itemsize: int) -> int:
-    """Multiplications in the matrix product of one block and group."""
-    positions = prod(_block_sizes(g, itemsize))
-    filters, channels = g.out_channels // g.groups, g.in_channels // g.groups
-    return positions * filters * channels * prod(g.kernel_size)
+def _threads(g: ConvGeometry) -> int:
+    """The number of threads that pay for one pass: an estimate from its multiplications and its columns."""
+    positions = g.batch * prod(g.output_size)
+    column = g.in_channels * prod(g.kernel_size)
+    multiplications = positions * column * (g.out_channels // g.groups)
+    return threads_for(multiplications / MULTIPLICATIONS + positions * column / COPIES)
 
 
-def _blocks(g: ConvGeometry, itemsize: int) -> Iterator[tuple[slice, Slices]]:
+def _blocks(g: ConvGeometry, itemsize: int) -> Iterator[Block]:
     """The blocks of a problem: a slice of samples and one of output positions per axis."""
     ranges = zip((g.batch, *g.output_size), _block_sizes(g, itemsize), strict=True)
     for starts in product(*(range(0, total, step) for total, step in ranges)):
@@ -301,7 +322,7 @@ def _plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
             -(-t // s) for t, s in zip((geometry.batch, *geometry.output_size), sizes, strict=True)
         ),
     }
-    threads = f"{threads_for(_work(geometry, np.dtype(dtype).itemsize))} (of NumPy's BLAS)"
+    threads = str(min(_threads(geometry), figures["blocks"]))
     return Plan("gemm", "im2col", "", threads, "columns go to NumPy's matrix product block by block", figures)
 
 

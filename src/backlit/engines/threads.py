@@ -15,8 +15,6 @@ _VARIABLES = ("BACKLIT_NUM_THREADS", "OMP_NUM_THREADS")
 def set_num_threads(count: int) -> None:
     """Let every later computation use at most `count` threads; results are the same bits for any number.
 
-    It caps NumPy's BLAS too while backlit computes with it, and leaves it alone otherwise.
-
     Raises:
         TypeError, ValueError: count is no integer of at least 1.
 

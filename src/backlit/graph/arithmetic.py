@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backlit.engines.blas import blas_threads
+from backlit.engines.workers import single_blas_thread
 from backlit.ops.arrays import Array
 
 Shape = tuple[int, ...]
@@ -202,7 +202,7 @@ def matmul_forward(a: Array, b: Array) -> tuple[Array, Operands]:
                 f"matmul: {name} is a single number, and at least one axis is needed: multiply with *."
             )
     try:
-        with blas_threads(_multiplications(a, b)):
+        with single_blas_thread():
             return np.asarray(a @ b), Operands(a, b)
     except ValueError:
         inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
@@ -226,7 +226,7 @@ def matmul_backward(
     if b.ndim == 1:
         dy = dy[..., None]  # (..., m, n)
     da = db = None
-    with blas_threads(_multiplications(a, b)):
+    with single_blas_thread():
         if "da" in needs:
             da = unbroadcast(dy @ columns.swapaxes(-1, -2), rows.shape).reshape(a.shape)
         if "db" in needs:
@@ -236,9 +236,3 @@ def matmul_backward(
             else:
                 db = unbroadcast(rows.swapaxes(-1, -2) @ dy, columns.shape).reshape(b.shape)
     return da, db
-
-
-def _multiplications(a: Array, b: Array) -> int:
-    """How many multiplications one matrix product of a stack takes."""
-    rows, columns = (x.shape[axis] if x.ndim > 1 else 1 for x, axis in ((a, -2), (b, -1)))
-    return int(rows * columns * a.shape[-1])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backlit.engines.blas import blas_threads
+from backlit.engines.workers import product
 from backlit.ops.arguments import as_needs
 from backlit.ops.arrays import Array, as_array, as_upstream, check_cache, empty
 
@@ -62,8 +62,8 @@ def linear_forward(x: Any, w: Any, b: Any | None = None) -> tuple[Array, LinearC
             )
     rows = x.reshape(-1, features)
     y = empty((*x.shape[:-1], out), x.dtype)
-    with np.errstate(all="ignore"), blas_threads(rows.size * out):
-        np.matmul(rows, w.T, out=y.reshape(-1, out))
+    with np.errstate(all="ignore"):
+        product(rows, w.T, y.reshape(-1, out))
         if b is not None:
             y += b
     return y, LinearCache(rows, w, x.shape[:-1], b is not None)
@@ -103,13 +103,13 @@ def linear_backward(
     dx: Array | None = None
     dw: Array | None = None
     db: Array | None = None
-    with np.errstate(all="ignore"), blas_threads(rows.size * out):
+    with np.errstate(all="ignore"):
         if "dx" in names:
             dx = empty((*cache.batch, features), w.dtype)
-            np.matmul(dy, w, out=dx.reshape(-1, features))
+            product(dy, w, dx.reshape(-1, features))
         if "dw" in names:
             dw = empty(w.shape, w.dtype)
-            np.matmul(dy.T, rows, out=dw)
+            product(dy.T, rows, dw)
         if cache.has_bias and "db" in names:
             db = empty((out,), w.dtype)
             db[...] = np.add.reduce(dy, axis=0, dtype=np.float64)
