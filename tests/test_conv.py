@@ -77,6 +77,14 @@ def test_article_input_gradient_by_hand() -> None:
     ]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bare_bias_may_be_a_python_float(dtype: str) -> None:
+    h, cache = bl.conv_forward(X.astype(dtype), W.astype(dtype), 0.5)
+    assert h.dtype == dtype
+    assert h.tolist() == [[37.5, 47.5], [67.5, 77.5]]
+    assert bl.conv_backward(h, cache)[2].shape == ()
+
+
 def test_transposed_convolution_by_hand() -> None:
     y, cache = bl.conv_transpose_forward(
         np.array([1.0, 2.0]), np.array([1.0, 10.0, 100.0]), np.array(0.5), stride=2

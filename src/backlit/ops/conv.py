@@ -239,7 +239,7 @@ def _cached(
     bare = x.ndim <= 2
     b_shape: tuple[int, ...] | None = None
     if b is not None:
-        b = as_array("b", b, dtype=x.dtype)
+        b = as_array("b", np.asarray(b, x.dtype) if type(b) is float else b, dtype=x.dtype)
         b_shape = b.shape
         if b_shape != (() if bare else (geometry.out_channels,)):
             needed = "a scalar" if bare else f"({geometry.out_channels},), one for each output channel"
