@@ -164,3 +164,14 @@ def test_gradient_of_an_element_used_a_million_times_keeps_its_digits(use: Any) 
 def test_rule_explains_what_it_cannot_do(compute: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         compute()
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3, 0), (0, 4)), ((3, 2), (2, 0)), ((2,), (2, 0)), ((0,), (0,)), ((2, 3, 0), (0, 4)), ((0, 2), (2, 4))],
+)
+def test_matmul_over_empty_axes_has_gradients_of_zero(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    x, y = Tensor(np.ones(a), requires_grad=True), Tensor(np.ones(b), requires_grad=True)
+    (x @ y).sum().backward()
+    np.testing.assert_array_equal(x.grad, np.zeros(a))
+    np.testing.assert_array_equal(y.grad, np.zeros(b))

@@ -335,3 +335,22 @@ def test_optim_refuses_with_a_sentence(case: str) -> None:
     call, error, message = REFUSED[case]
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("gradient", "error", "message"),
+    [
+        ([1.0], TypeError, "grad of parameter 1 is a list, and a NumPy array is needed"),
+        (np.zeros(3), ValueError, r"grad of parameter 1 is float64 of shape \(3,\)"),
+    ],
+)
+def test_step_that_refuses_a_later_gradient_has_changed_nothing(
+    gradient: Any, error: type[Exception], message: str
+) -> None:
+    first, second = with_gradient([1.0], [1.0]), parameter(1.0)
+    second.grad = gradient
+    optimizer = optim.Adam([first, second])
+    with pytest.raises(error, match=message):
+        optimizer.step()
+    assert first.data.tolist() == [1.0]
+    assert optimizer.state_dict()[1]["steps"] == [0, 0]

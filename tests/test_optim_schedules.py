@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from backlit import nn, optim
 from tolerance import assert_close
@@ -145,3 +146,26 @@ def test_schedule_or_clipping_refuses_with_a_sentence(case: str) -> None:
     call, error, message = REFUSED[case]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_clip_norm_has_the_same_bits_for_any_number_of_blas_threads() -> None:
+    p = nn.Parameter(np.zeros(1_000_003))
+    p.grad = np.random.default_rng(0).normal(size=p.shape)
+    norms = set()
+    for threads in (1, 2, 3, 4):
+        with threadpool_limits(threads, user_api="blas"):
+            norms.add(optim.clip_grad_norm_([p], math.inf))
+    assert len(norms) == 1
+
+
+def test_clip_norm_is_that_of_all_blocks_together() -> None:
+    p = nn.Parameter(np.zeros(200_000, np.float32))
+    p.grad = np.full(p.shape, 3.0, np.float32)
+    assert optim.clip_grad_norm_([p], math.inf) == pytest.approx(3 * math.sqrt(200_000), rel=1e-14)
+
+
+def test_clip_refuses_a_gradient_that_is_no_array() -> None:
+    p = nn.Parameter(np.zeros(2))
+    p.grad = [1.0, 2.0]  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="grad of parameter 0 is a list, and a NumPy array is needed"):
+        optim.clip_grad_norm_([p], 1.0)

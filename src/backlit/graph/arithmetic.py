@@ -6,6 +6,7 @@ NumPy's warnings about it are for the caller to allow or to silence; `apply` and
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -231,7 +232,8 @@ def matmul_backward(
             da = unbroadcast(dy @ columns.swapaxes(-1, -2), rows.shape).reshape(a.shape)
         if "db" in needs:
             if columns.ndim == 2:  # one product over all rows, in place of a stack of products to be added
-                stacked = rows.reshape(-1, rows.shape[-1]), dy.reshape(-1, dy.shape[-1])
+                count = prod(rows.shape[:-1])  # in place of -1, which cannot be inferred where an axis is empty
+                stacked = rows.reshape(count, rows.shape[-1]), dy.reshape(count, dy.shape[-1])
                 db = (stacked[0].T @ stacked[1]).reshape(b.shape)
             else:
                 db = unbroadcast(rows.swapaxes(-1, -2) @ dy, columns.shape).reshape(b.shape)

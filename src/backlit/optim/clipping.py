@@ -10,7 +10,9 @@ import numpy as np
 from backlit.nn.module import Parameter
 from backlit.ops.arguments import as_flag, as_number
 from backlit.ops.arrays import Array
-from backlit.optim.parameters import parameter_list
+from backlit.optim.parameters import gradient_of, parameter_list
+
+_BLOCK = 1 << 16  # elements squared at a time: half a megabyte
 
 
 def clip_grad_norm_(
@@ -33,7 +35,8 @@ def clip_grad_norm_(
         The norm before the clipping, computed in float64.
 
     Raises:
-        TypeError, ValueError: parameters is no iterable of parameters, or max_norm no number above 0.
+        TypeError, ValueError: parameters is no iterable of parameters, a gradient is no array like its
+            parameter, or max_norm is no number above 0.
         ValueError: the norm is infinite or NaN, and error_if_nonfinite is set.
 
     Source: Pascanu et al., "On the difficulty of training recurrent neural networks", 2013.
@@ -47,7 +50,7 @@ def clip_grad_norm_(
     limit = as_number("max_norm", max_norm, 0, math.inf)
     if not limit:
         raise ValueError("max_norm is 0, and a number above 0 is needed: math.inf only measures.")
-    known = [(parameter, parameter.grad) for parameter in parameter_list(parameters)]
+    known = [(p, gradient_of(i, p)) for i, p in enumerate(parameter_list(parameters))]
     norm = _norm([gradient for _, gradient in known if gradient is not None])
     if not math.isfinite(norm):
         if as_flag("error_if_nonfinite", error_if_nonfinite):
@@ -75,8 +78,12 @@ def _norm(gradients: list[Array]) -> float:
 
 
 def _squares(g: Array, scale: float) -> float:
-    """The sum of (g / scale)**2, in float64."""
-    flat = g.reshape(-1).astype(np.float64, copy=False)
-    if scale != 1.0:
-        flat = flat / scale
-    return float(flat @ flat)
+    """The sum of (g / scale)**2 in float64, in an order that no number of threads changes: BLAS would split it."""
+    flat = g.reshape(-1)
+    total = 0.0
+    for first in range(0, flat.size, _BLOCK):
+        block = flat[first : first + _BLOCK].astype(np.float64)
+        if scale != 1.0:
+            block /= scale
+        total += float(np.add.reduce(np.square(block, out=block)))
+    return total

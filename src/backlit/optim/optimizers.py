@@ -12,7 +12,7 @@ import numpy as np
 from backlit.nn.module import Parameter
 from backlit.ops.arguments import as_flag, as_number
 from backlit.ops.arrays import Array, empty, zeros
-from backlit.optim.parameters import parameter_list
+from backlit.optim.parameters import gradient_of, parameter_list
 from backlit.sizes import integer, shown
 
 _BLOCK = (
@@ -70,10 +70,15 @@ class Optimizer(ABC):
         """
 
     def step(self) -> None:
-        """Change every parameter that has a gradient; one without stays as it is, its state too."""
-        for index, parameter in enumerate(self.parameters):
-            if parameter.grad is not None:
-                self._step(index, parameter, parameter.grad)
+        """Change every parameter that has a gradient; one without stays as it is, its state too.
+
+        Raises:
+            TypeError, ValueError: a gradient is no array like its parameter; then nothing has changed.
+        """
+        gradients = [gradient_of(index, parameter) for index, parameter in enumerate(self.parameters)]
+        for index, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
+            if gradient is not None:
+                self._step(index, parameter, gradient)
 
     def zero_grad(self) -> None:
         """Drop the gradients: `.grad` of every parameter is None afterwards."""
@@ -149,11 +154,6 @@ class Optimizer(ABC):
     def _step(self, index: int, parameter: Parameter, gradient: Array) -> None:
         """One parameter's update, block by block."""
         p = parameter.data
-        if gradient.shape != p.shape or gradient.dtype != p.dtype:
-            raise ValueError(
-                f"grad of parameter {index} is {gradient.dtype} of shape {gradient.shape}, and the parameter "
-                f"is {p.dtype} of shape {p.shape}: assign .grad an array like the parameter, or None."
-            )
         if not (p.flags.c_contiguous and p.flags.writeable):
             own = empty(p.shape, p.dtype)
             own[...] = p

@@ -1,12 +1,15 @@
-"""What optimisers and clipping are given: an iterable of parameters, each there once."""
+"""What optimisers and clipping are given: an iterable of parameters, each there once, and their gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from backlit.graph import Tensor
 from backlit.nn.module import Module, Parameter
+from backlit.ops.arrays import Array
 
 
 def parameter_list(parameters: Any) -> list[Parameter]:
@@ -36,3 +39,26 @@ def parameter_list(parameters: Any) -> list[Parameter]:
             )
         seen[id(parameter)] = index
     return result
+
+
+def gradient_of(index: int, parameter: Parameter) -> Array | None:
+    """The gradient of the parameter at this position, None or an array like it.
+
+    Raises:
+        TypeError: it is something else than an array.
+        ValueError: it has another shape or dtype.
+    """
+    gradient: Any = parameter.grad
+    if gradient is None:
+        return None
+    fix = "assign .grad an array like the parameter, or None"
+    if not isinstance(gradient, np.ndarray):
+        raise TypeError(
+            f"grad of parameter {index} is a {type(gradient).__name__}, and a NumPy array is needed: {fix}."
+        )
+    if gradient.shape != parameter.shape or gradient.dtype != parameter.dtype:
+        raise ValueError(
+            f"grad of parameter {index} is {gradient.dtype} of shape {gradient.shape}, and the parameter is "
+            f"{parameter.dtype} of shape {parameter.shape}: {fix}."
+        )
+    return gradient
