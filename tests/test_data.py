@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,11 @@ CLAIMS = {
     "objects within": (npy(described("(20,)", "[('a', '|O')]"), b"\x80\x04."), "it holds Python objects"),
     "a call": (npy(described("__import__('os').getpid()")), ""),
     "no dict": (npy("[]"), ""),
+    "brackets that nothing closes": (npy("(" * 5000), "its header has 5001 bytes, and that of an array"),
+    "brackets that fit the limit": (npy("(" * 4000), "header"),
+    "deep nesting": (npy("(" * 1500 + ")" * 1500), "header"),
+    "many signs": (npy("-" * 4000 + "1"), "header"),
+    "a header beyond the file": (b"\x93NUMPY\x02\x00\xff\xff\xff\x7f{", "its header has 2147483647 bytes"),
     "no header": (b"not an array at all, but long enough to be taken for one", ""),
     "nothing at all": (b"", ""),
     "another version": (npy(described("(20, 8, 8)"), version=b"\x03\x00"), "version"),
@@ -331,15 +337,52 @@ def test_npz_that_claims_what_is_not_there_is_refused_before_memory_is_taken(
         load_npz(zipped(tmp_path, member))
 
 
+def test_npz_bomb_in_the_header_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    header = b" " * 50_000_000
+    member = b"\x93NUMPY\x02\x00" + struct.pack("<I", len(header)) + header
+    path = zipped(tmp_path, member, compression=zipfile.ZIP_DEFLATED)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="its header has 50000000 bytes"):
+        load_npz(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("test_every", [0, 5])
+def test_npz_takes_little_more_memory_than_its_result(tmp_path: Path, test_every: int) -> None:
+    path = saved(tmp_path, x=np.zeros((4000, 1, 32, 32), np.uint8), y=np.arange(4000) % 4)
+    tracemalloc.start()
+    (x, _), (x_test, _) = load_npz(path, test_every=test_every)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.4 * (x.nbytes + x_test.nbytes)
+
+
+def test_npz_limit_counts_what_becomes_of_the_bytes(tmp_path: Path) -> None:
+    path = saved(tmp_path, x=X, y=Y.astype(np.uint8))
+    result = 4 * X.size + 8 * len(Y)
+    assert len(load_npz(path, max_bytes=result, test_every=0)[0][0]) == 20
+    with pytest.raises(ValueError, match=r"array 'y' at byte \d+: it unfolds to 160 bytes, and 159 are"):
+        load_npz(path, max_bytes=result - 1)
+    with pytest.raises(ValueError, match=rf"array 'x' at byte 0: it unfolds to {8 * X.size} bytes"):
+        load_npz(path, max_bytes=result, dtype=np.float64)
+
+
+def test_npz_path_with_a_nul_character_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"path 'a\\x00b' holds a NUL character"):
+        load_npz("a\0b")
+
+
 def test_npz_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(npz, "_ROOM", 1000)
     images = np.zeros((20, 200, 200), np.uint8)  # 800 000 bytes that deflate makes 1000 times smaller
     member = io.BytesIO()
     np.save(member, images)
     path = zipped(tmp_path, member.getvalue(), compression=zipfile.ZIP_DEFLATED)
-    with pytest.raises(ValueError, match=r"it unfolds to 800000 bytes, and \d+ are allowed .* max_bytes"):
+    with pytest.raises(ValueError, match=r"it unfolds to 3200000 bytes, and \d+ are allowed .* max_bytes"):
         load_npz(path)
-    assert len(load_npz(path, max_bytes=10**6, test_every=0)[0][0]) == 20
+    assert len(load_npz(path, max_bytes=4 * 10**6, test_every=0)[0][0]) == 20
 
 
 def test_npz_max_bytes_holds_for_all_arrays_together(tmp_path: Path) -> None:
@@ -347,7 +390,7 @@ def test_npz_max_bytes_holds_for_all_arrays_together(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"array 'y' at byte \d+: it unfolds to 160 bytes, and 100 are allowed"
     ):
-        load_npz(path, max_bytes=X.nbytes + 100)
+        load_npz(path, max_bytes=4 * X.size + 100)
 
 
 def test_npz_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:

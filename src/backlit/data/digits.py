@@ -35,6 +35,6 @@ def load_digits() -> Parts:
         >>> x_train.shape, y_train[:5]
         ((1442, 1, 8, 8), array([0, 1, 2, 3, 4]))
     """
-    arrays = read_arrays(_FILE, ("images", "labels"))
+    arrays = read_arrays(_FILE, {"images": np.dtype(np.float32), "labels": np.dtype(np.int64)})
     x = arrays["images"][:, None].astype(np.float32) / _WHITE  # (1797, 1, 8, 8)
     return split(x, arrays["labels"].astype(np.int64))

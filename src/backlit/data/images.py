@@ -9,16 +9,13 @@ import numpy as np
 from backlit.ops.arrays import Array
 
 
-def as_images(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
-    """Images as floats (N, C, H, W).
+def check_images(name: str, array: Array, dtype: np.dtype[Any]) -> None:
+    """Raise unless `as_images` can make images of an array.
 
     Args:
         name: what the array is and where it is from, for messages.
         array: (N, C, H, W), or (N, H, W) for one channel; uint8 from 0 to 255, or finite floats.
-        dtype: float32 or float64.
-
-    Returns:
-        C-contiguous, of `dtype`; bytes 0 to 255 have become 0 to 1, floats are what they were.
+        dtype: float32 or float64, which has to hold the floats.
 
     Raises:
         ValueError: the array cannot be images.
@@ -33,15 +30,30 @@ def as_images(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
             f"{name} holds {array.dtype}, and images are uint8 from 0 to 255, or floats: save "
             f"x.astype(np.uint8)."
         )
-    with np.errstate(over="ignore"):
-        images = np.array(array, dtype, order="C")
+    if array.dtype == np.uint8:
+        return
+    for first, image in enumerate(array):  # one by one, which takes no memory
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(image.astype(dtype, copy=False)).all()
+        if not finite:
+            raise ValueError(
+                f"{name} holds NaN, infinity or numbers beyond {dtype}, first in image {first}: clean the images."
+            )
+
+
+def as_images(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Images as floats (N, C, H, W), of what `check_images` has let through.
+
+    Args:
+        array: as above; it is the result itself where it is one already.
+        dtype: as above.
+
+    Returns:
+        C-contiguous, of `dtype`; bytes 0 to 255 have become 0 to 1, floats are what they were.
+    """
+    images = np.asarray(array, dtype, order="C")
     if array.dtype == np.uint8:
         images /= 255
-    elif not np.isfinite(images).all():
-        first = np.unravel_index(int(np.argmin(np.isfinite(images))), images.shape)[0]
-        raise ValueError(
-            f"{name} holds NaN, infinity or numbers beyond {dtype}, first in image {first}: clean the images."
-        )
     return images if images.ndim == 4 else images[:, None]
 
 
@@ -74,4 +86,4 @@ def as_labels(name: str, array: Array, count: int) -> Array:
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= 2**31:
         raise ValueError(f"{name} goes from {low} to {high}, and labels are class numbers from 0 on.")
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)

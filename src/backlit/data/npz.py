@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
-from backlit.data.images import as_images, as_labels
+from backlit.data.images import as_images, as_labels, check_images
 from backlit.data.split import Parts, split
 from backlit.ops.arrays import Array
 from backlit.sizes import integer, shown
@@ -23,6 +25,7 @@ _PARTS = ("x_train", "y_train", "x_test", "y_test")
 _ROOM = 1 << 28  # bytes that a file may always unfold to: 256 MiB
 _RATIO = 100  # and beyond that, how many times its own size
 _CHUNK = 1 << 20  # bytes read at once
+_HEADER = 4096  # bytes of a .npy header; that of plain numbers takes about a hundred
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -57,8 +60,9 @@ def load_npz(
             (N,), integers from 0 on.
         test_every: as `backlit.data.split`; 0 leaves the test part empty.
         dtype: np.float32 or np.float64, of the images.
-        max_bytes: how much the arrays may take in memory. None allows 256 MiB or 100 times the size of the
-            file, whichever is more: what goes beyond is a decompression bomb rather than images.
+        max_bytes: how much the images and labels that are returned may take in memory. None allows 256 MiB or
+            100 times the size of the file, whichever is more: what goes beyond is a decompression bomb rather
+            than images.
 
     Returns:
         (x_train, y_train), (x_test, y_test): x (N, C, H, W) of `dtype`, where bytes 0 to 255 have become 0 to
@@ -82,16 +86,23 @@ def load_npz(
         raise TypeError(f"dtype is {wanted}, and networks compute in np.float32 or np.float64.")
     there = set(array_names(path))
     own_split = not {x, y} <= there and set(_PARTS) <= there
-    arrays = read_arrays(path, _PARTS if own_split else (x, y), max_bytes=max_bytes)
+    names = _PARTS if own_split else (x, y)
+    becomes = {name: np.dtype(np.int64) if i % 2 else wanted for i, name in enumerate(names)}
+    arrays = read_arrays(path, becomes, max_bytes=max_bytes)
 
     def labelled(images: str, labels: str) -> tuple[Array, Array]:
         where = f"file {os.fspath(path)!r}"
-        samples = as_images(f"{images!r} of {where}", arrays[images], wanted)
-        return samples, as_labels(f"{labels!r} of {where}", arrays[labels], len(samples))
+        samples = arrays.pop(images)
+        check_images(f"{images!r} of {where}", samples, wanted)
+        return samples, as_labels(f"{labels!r} of {where}", arrays.pop(labels), len(samples))
+
+    def converted(part: tuple[Array, Array]) -> tuple[Array, Array]:
+        return as_images(part[0], wanted), part[1]
 
     if not own_split:
-        return split(*labelled(x, y), test_every=test_every)
-    train, test = labelled("x_train", "y_train"), labelled("x_test", "y_test")
+        train, test = split(*labelled(x, y), test_every=test_every)  # of what was stored, which is smaller
+        return converted(train), converted(test)
+    train, test = converted(labelled("x_train", "y_train")), converted(labelled("x_test", "y_test"))
     if train[0].shape[1:] != test[0].shape[1:]:
         raise ValueError(
             f"file {os.fspath(path)!r} has x_train of shape {train[0].shape} and x_test of shape "
@@ -110,15 +121,19 @@ def array_names(path: FilePath) -> list[str]:
         return _names(archive)
 
 
-def read_arrays(path: FilePath, names: Sequence[str], *, max_bytes: int | None = None) -> dict[str, Array]:
+def read_arrays(
+    path: FilePath, becomes: Mapping[str, np.dtype[Any]], *, max_bytes: int | None = None
+) -> dict[str, Array]:
     """Read arrays of numbers from an npz file.
 
     Args:
-        path: the file. names: the arrays that are wanted.
+        path: the file.
+        becomes: name -> dtype: the arrays that are wanted, and what each will be converted to, which counts
+            where that is larger than what is stored.
         max_bytes: as `load_npz` has it.
 
     Returns:
-        name -> array.
+        name -> array, as it is stored.
 
     Raises:
         FileNotFoundError, ValueError: as `load_npz`; the message names the file, the array and the byte where
@@ -130,17 +145,17 @@ def read_arrays(path: FilePath, names: Sequence[str], *, max_bytes: int | None =
     arrays: dict[str, Array] = {}
     with _opened(path) as archive:
         there = _names(archive)
-        missing = [name for name in names if name not in there]
+        missing = [name for name in becomes if name not in there]
         if missing:
             raise ValueError(
                 f"file {os.fspath(path)!r} lacks {', '.join(map(repr, missing))}: it has "
                 f"{', '.join(map(repr, there[:20])) or 'no arrays'}."
             )
-        for name in names:
+        for name, dtype in becomes.items():
             member = archive.getinfo(name + ".npy")
             try:
                 with archive.open(member) as file:
-                    arrays[name] = _array(file, member.file_size, room)
+                    arrays[name] = _array(file, member.file_size, room, dtype.itemsize)
             except (MemoryError, FileNotFoundError):
                 raise
             except (*_DAMAGE, OSError) as error:
@@ -148,7 +163,7 @@ def read_arrays(path: FilePath, names: Sequence[str], *, max_bytes: int | None =
                     f"file {os.fspath(path)!r}, array {name!r} at byte {member.header_offset}: "
                     f"{error or 'it ends early'}."
                 ) from error
-            room -= arrays[name].nbytes
+            room -= arrays[name].size * max(arrays[name].itemsize, dtype.itemsize)
     return arrays
 
 
@@ -157,6 +172,8 @@ def _opened(path: FilePath) -> zipfile.ZipFile:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path is {shown(path)}, and the path of a file is needed.")
     name = os.fspath(path)
+    if b"\0" in os.fsencode(name):
+        raise ValueError(f"path {shown(name)} holds a NUL character, which no name of a file can.")
     try:
         return zipfile.ZipFile(path)
     except FileNotFoundError:
@@ -175,8 +192,14 @@ def _names(archive: zipfile.ZipFile) -> list[str]:
     return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
-def _array(file: Any, size: int, room: int) -> Array:
-    """The array in a .npy member of `size` bytes, once its header promises these and `room` holds them."""
+def _array(file: Any, size: int, room: int, itemsize: int) -> Array:
+    """The array in a .npy member of `size` bytes, once its header promises these and `room` holds what becomes of them.
+
+    Args:
+        file: the member, from which nothing has been read yet.
+        size, room: in bytes.
+        itemsize: bytes that a number will have at least, once it is converted.
+    """
     shape, fortran, dtype = _header(file)
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are not read: save plain arrays of numbers")
@@ -188,9 +211,10 @@ def _array(file: Any, size: int, room: int) -> Array:
             f"its header describes shape {shape} of {dtype}, {promised} bytes, and {size - file.tell()} are "
             f"there"
         )
-    if promised > room:
+    unfolded = prod(shape) * max(dtype.itemsize, itemsize)
+    if unfolded > room:
         raise ValueError(
-            f"it unfolds to {promised} bytes, and {room} are allowed for a file of this size: if that is "
+            f"it unfolds to {unfolded} bytes, and {room} are allowed for a file of this size: if that is "
             f"right, pass a larger max_bytes"
         )
     values = np.empty(prod(shape), dtype)
@@ -212,8 +236,22 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"it is of version {version} of the npy format, and 1.0 and 2.0 are known")
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    read, width = (npy.read_array_header_1_0, 2) if version == (1, 0) else (npy.read_array_header_2_0, 4)
+    prefix = file.read(width)  # the number of bytes of the header
+    length = int.from_bytes(prefix, "little")
+    if length > _HEADER:
+        raise ValueError(
+            f"its header has {length} bytes, and that of an array of numbers has at most {_HEADER}"
+        )
+    try:
+        shape, fortran, dtype = read(io.BytesIO(prefix + file.read(length)))
+    except (
+        TokenError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+    ) as error:  # the header is parsed as Python's
+        raise ValueError("its header is no description of an array") from error
     if any(n < 0 for n in shape):
         raise ValueError(f"its header has the shape {shape}")
     return shape, fortran, dtype
