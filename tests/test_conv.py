@@ -242,6 +242,17 @@ def test_needs_spares_what_is_not_asked_for() -> None:
     assert len(bl.conv_backward(np.ones_like(y), cache)) == 2
 
 
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_bias_gradient_over_a_million_float32_values_is_accurate(layout: str) -> None:
+    values = np.random.default_rng(0).random((1, 2, 1_000_000), np.float32)
+    x = values[:, :1] if layout == "channels_first" else values[:, 0, :, None]
+    w = np.ones((2, 1, 1) if layout == "channels_first" else (1, 1, 2), np.float32)
+    _, cache = bl.conv_forward(x, w, np.zeros(2, np.float32), layout=layout)
+    dy = values if layout == "channels_first" else np.moveaxis(values, 1, -1)
+    db = bl.conv_backward(dy, cache, needs=("db",))[2]
+    assert_close(db, values[0].sum(axis=1, dtype=np.float64), terms=1)
+
+
 def test_empty_batch_gives_an_empty_result_and_zero_weight_gradients() -> None:
     y, cache = bl.conv_forward(np.ones((0, 2, 5)), np.ones((3, 2, 2)), np.ones(3))
     assert y.shape == (0, 3, 4)
@@ -335,7 +346,7 @@ def test_nan_reaches_every_output_that_reads_it() -> None:
         ({"x": np.ma.masked_array(np.ones((1, 1, 4)))}, TypeError, "x is a masked array"),
         ({"x": None}, TypeError, "x is None"),
         ({"x": [[1.0], [1.0, 2.0]]}, ValueError, "x is a list that cannot be read as an array"),
-        ({"x": object()}, TypeError, "x has dtype object"),
+        ({"x": object()}, TypeError, "x is of type object, .* pass a NumPy array of np.float32"),
         ({"x": np.float64(3.0)}, ValueError, r"x has shape \(\)"),
         (
             {"w": np.ones((1, 1, 2), "float32")},

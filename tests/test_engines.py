@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -134,7 +135,7 @@ def test_workspace_of_a_convolution_is_at_most_64_mb(
     text: str, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backlit.engines.threads._chosen", 64)
-    monkeypatch.setattr(workers, "_pool", None)  # threads that have no scratch space yet
+    monkeypatch.setattr(workers, "_pool", workers._Pool())  # threads without scratch space
     g = ConvGeometry.parse(text)
     x, w, dy = (np.ones(shape, np.float32) for shape in g.shapes(layout))
     for name, arrays in (
@@ -412,3 +413,52 @@ def test_eight_threads_at_once_compute_what_one_computes(monkeypatch: pytest.Mon
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_signal_handler_may_compute_amid_a_computation() -> None:
+    x, w = integers(1, (32, 8, 24, 24), "float32"), integers(2, (16, 8, 3, 3), "float32")
+    expected = bl.conv_forward(x, w)[0]
+    handled: list[bool] = []
+
+    def handle(*_: Any) -> None:
+        if len(handled) < 20:
+            handled.append(np.array_equal(bl.conv_forward(x[:5], w)[0], expected[:5]))
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.003, 0.007)
+    try:
+        while len(handled) < 5:
+            np.testing.assert_array_equal(bl.conv_forward(x, w)[0], expected)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert all(handled)
+
+
+def test_block_whose_end_was_interrupted_counts_as_left_from_the_next_one_on() -> None:
+    before = _blas_threads()
+    lost = workers.single_blas_thread()
+    lost.__enter__()
+    del lost
+    with workers.single_blas_thread():
+        pass
+    assert _blas_threads() == before
+
+
+@pytest.mark.parametrize("engine", ["gemm", "loops"])
+def test_infinities_raise_no_warning(engine: str) -> None:
+    x, w = np.array([[[np.inf, 1.0, -np.inf]]]), np.ones((1, 1, 2))
+    huge = np.full((1, 1, 2), np.finfo(float).max)
+    with engines.use(engine), np.errstate(all="raise"):
+        for forward, backward in (
+            (bl.conv_forward, bl.conv_backward),
+            (bl.conv_transpose_forward, bl.conv_transpose_backward),
+        ):
+            y, cache = forward(x, w, np.array([-np.inf]))
+            backward(np.full(y.shape, np.finfo(float).max), cache)
+        for pool, unpool in (
+            (bl.max_pool_forward, bl.max_pool_backward),
+            (bl.avg_pool_forward, bl.avg_pool_backward),
+        ):
+            y, cache = pool(x, 2, stride=1)
+            unpool(huge, cache)

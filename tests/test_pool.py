@@ -249,3 +249,33 @@ def test_pool_of_an_empty_batch_is_empty(name: str) -> None:
 def test_bad_pool_argument_is_refused_by_name(call: Any, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         call(np.ones((1, 2, 4, 4)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_adaptive_avg_pool_keeps_what_is_not_finite_to_the_windows_that_read_it(bad: float) -> None:
+    x = np.ones((1, 1, 8, 8))
+    x[0, 0, 0, 0] = bad
+    y, cache = bl.adaptive_avg_pool_forward(x, 2)
+    assert np.isfinite(y[0, 0]).tolist() == [[False, True], [True, True]]
+    dx = bl.adaptive_avg_pool_backward(np.array([[[[bad, 1.0], [1.0, 1.0]]]]), cache)
+    assert np.isfinite(dx[0, 0]).sum() == 48
+
+
+def test_adaptive_avg_pool_of_a_long_axis_needs_no_memory_beyond_its_arrays() -> None:
+    x = np.ones((1, 1, 1_000_000), np.float32)
+    y, cache = bl.adaptive_avg_pool_forward(x, 100_000)
+    assert (y == 1).all()
+    np.testing.assert_allclose(bl.adaptive_avg_pool_backward(y, cache).sum(), 100_000)
+
+
+def test_adaptive_avg_pool_of_an_impossible_size_is_refused() -> None:
+    with pytest.raises(OverflowError, match="y of shape"):
+        bl.adaptive_avg_pool_forward(np.ones((1, 1, 4)), 2**62)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_global_avg_pool_of_a_million_float32_values_is_accurate(layout: str) -> None:
+    values = np.random.default_rng(0).random((1, 2, 1_000_000), np.float32)
+    x = values if layout == "channels_first" else np.moveaxis(values, 1, -1).copy()
+    y = bl.global_avg_pool_forward(x, layout=layout)[0].reshape(-1)
+    assert_close(y, values[0].mean(axis=1, dtype=np.float64), terms=1)

@@ -10,6 +10,8 @@ from functools import cache
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from backlit.engines import gemm, loops
 from backlit.engines.engine import PASSES, Engine, Geometry, Plan
 from backlit.geometry import ConvGeometry
@@ -164,7 +166,8 @@ def engine_for(operation: str, geometry: Geometry, dtype: str, layout: str) -> E
 def run(operation: str, geometry: Geometry, layout: str, *arrays: Any) -> Any:
     """Compute an operation on validated arrays by the engine chosen for it; see `Engine` for the operations."""
     engine = engine_for(operation, geometry, arrays[0].dtype.name, layout)
-    return engine.functions[operation](geometry, layout, *arrays)
+    with np.errstate(all="ignore"):  # infinity and NaN are results
+        return engine.functions[operation](geometry, layout, *arrays)
 
 
 _thread = threading.local()

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from backlit.engines.engine import PASSES, POOLS, Engine, Geometry, Plan
-from backlit.engines.memory import Array, Scratch, empty, thread_scratch, zeros
+from backlit.engines.memory import Array, Scratch, empty, scratch_space, zeros
 from backlit.engines.workers import MULTIPLICATIONS, spread, threads_for
 from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.incidence import axes, count
@@ -43,14 +43,13 @@ def conv_forward(g: ConvGeometry, layout: str, x: Array, w: Array, b: Array | No
 
     def compute(block: Block) -> None:
         samples, rows = block
-        scratch = thread_scratch(WORKSPACE)
-        columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
-        target = ys[_at(..., *rows, samples)]
-        product = scratch.take((*target.shape[:2], columns.shape[2]), y.dtype)
-        np.add(np.matmul(matrix, columns, out=product).reshape(target.shape), bias, out=target)
+        with scratch_space(WORKSPACE) as scratch:
+            columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
+            target = ys[_at(..., *rows, samples)]
+            product = scratch.take((*target.shape[:2], columns.shape[2]), y.dtype)
+            np.add(np.matmul(matrix, columns, out=product).reshape(target.shape), bias, out=target)
 
-    with np.errstate(all="ignore"):
-        spread(compute, list(_blocks(g, x.dtype.itemsize)), _threads(g))
+    spread(compute, list(_blocks(g, x.dtype.itemsize)), _threads(g))
     return y
 
 
@@ -61,15 +60,14 @@ def conv_grad_input(g: ConvGeometry, layout: str, w: Array, dy: Array) -> Array:
 
     def compute(blocks: list[Block]) -> None:
         for samples, rows in blocks:
-            scratch = thread_scratch(WORKSPACE)
-            upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))
-            columns = scratch.take((g.groups, matrix.shape[2], upstream.shape[2]), dx.dtype)
-            np.matmul(matrix.swapaxes(1, 2), upstream, out=columns)
-            _col2im(g, layout, columns, dxs[..., samples], rows, scratch)
+            with scratch_space(WORKSPACE) as scratch:
+                upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))
+                columns = scratch.take((g.groups, matrix.shape[2], upstream.shape[2]), dx.dtype)
+                np.matmul(matrix.swapaxes(1, 2), upstream, out=columns)
+                _col2im(g, layout, columns, dxs[..., samples], rows, scratch)
 
     together = groupby(_blocks(g, dy.dtype.itemsize), key=lambda block: block[0].start)
-    with np.errstate(all="ignore"):
-        spread(compute, [list(blocks) for _, blocks in together], _threads(g))
+    spread(compute, [list(blocks) for _, blocks in together], _threads(g))
     return dx
 
 
@@ -80,22 +78,21 @@ def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array
 
     def compute(task: tuple[Block, slice]) -> Array:
         (samples, rows), part = task
-        scratch = thread_scratch(WORKSPACE)
-        columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
-        upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))[:, part]
-        if matrix.shape[1] > NARROW:
-            return np.asarray(upstream @ columns.swapaxes(1, 2))
-        return np.asarray(columns @ upstream.swapaxes(1, 2)).swapaxes(1, 2)
+        with scratch_space(WORKSPACE) as scratch:
+            columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
+            upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))[:, part]
+            if matrix.shape[1] > NARROW:
+                return np.asarray(upstream @ columns.swapaxes(1, 2))
+            return np.asarray(columns @ upstream.swapaxes(1, 2)).swapaxes(1, 2)
 
     filters = min(matrix.shape[1], max(1, PARTIAL_SUMS // (dw.nbytes // matrix.shape[1])))
     parts = [slice(first, first + filters) for first in range(0, matrix.shape[1], filters)]
     tasks = [(block, part) for block in _blocks(g, x.dtype.itemsize) for part in parts]
     at_once = max(1, min(_threads(g), PARTIAL_SUMS // (dw.nbytes // len(parts))))
-    with np.errstate(all="ignore"):
-        for first in range(0, len(tasks), at_once):
-            now = tasks[first : first + at_once]
-            for (_, part), partial in zip(now, spread(compute, now, at_once), strict=True):
-                matrix[:, part] += partial
+    for first in range(0, len(tasks), at_once):
+        now = tasks[first : first + at_once]
+        for (_, part), partial in zip(now, spread(compute, now, at_once), strict=True):
+            matrix[:, part] += partial
     return dw
 
 
@@ -139,10 +136,9 @@ def avg_pool_forward(g: PoolGeometry, layout: str, x: Array, divisors: Array) ->
     """y = sum of each window, tap by tap, over its divisor."""
     y = zeros(g.windows.shapes(layout)[2], x.dtype)
     xs, ys = _channels_first(x, layout), _channels_first(y, layout)
-    with np.errstate(all="ignore"):
-        for _, rows, reads in _taps(g.windows):
-            ys[_at(..., *rows)] += xs[_at(..., *reads)]
-        ys /= divisors.astype(x.dtype)
+    for _, rows, reads in _taps(g.windows):
+        ys[_at(..., *rows)] += xs[_at(..., *reads)]
+    ys /= divisors.astype(x.dtype)
     return y
 
 
@@ -150,10 +146,9 @@ def avg_pool_backward(g: PoolGeometry, layout: str, dy: Array, divisors: Array) 
     """dx = dy over its divisor, sent to every tap of the window."""
     dx = zeros(g.windows.shapes(layout)[0], dy.dtype)
     dxs, dys = _channels_first(dx, layout), _channels_first(dy, layout)
-    with np.errstate(all="ignore"):
-        shares = dys / divisors.astype(dy.dtype)
-        for _, rows, reads in _taps(g.windows):
-            dxs[_at(..., *reads)] += shares[_at(..., *rows)]
+    shares = dys / divisors.astype(dy.dtype)
+    for _, rows, reads in _taps(g.windows):
+        dxs[_at(..., *reads)] += shares[_at(..., *rows)]
     return dx
 
 

@@ -109,8 +109,7 @@ def _rounded(values: Array, layout: str, dtype: np.dtype[np.generic]) -> Array:
     """Channels-first values as a new array of the layout and precision asked for."""
     ordered = values if layout == "channels_first" else np.moveaxis(values, 1, -1)
     result = empty(ordered.shape, dtype)
-    with np.errstate(over="ignore"):
-        result[...] = ordered
+    result[...] = ordered
     return result
 
 

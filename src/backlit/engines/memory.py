@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -67,13 +69,17 @@ class Scratch:
         return self._raw[start:stop].view(dtype).reshape(shape)
 
 
-def thread_scratch(size: int) -> Scratch:
-    """This thread's scratch space of `size` bytes, empty."""
-    scratch: Scratch | None = getattr(_thread, "scratch", None)
-    if scratch is None:
-        scratch = _thread.scratch = Scratch(size)
+@contextmanager
+def scratch_space(size: int) -> Iterator[Scratch]:
+    """Scratch space of `size` bytes for the `with` block: this thread's, or another where that is in use already."""
+    free: list[Scratch] = _thread.__dict__.setdefault("free", [])
+    scratch = free.pop() if free else Scratch(size)  # in use: a signal handler computes amid a computation
     scratch.reset()
-    return scratch
+    try:
+        yield scratch
+    finally:
+        if not free:
+            free.append(scratch)
 
 
 _thread = threading.local()

@@ -3,19 +3,23 @@
 Each piece runs on one BLAS thread. Left alone, BLAS splits even products of some microseconds over all cores that it
 sees, also where a container grants it fewer or others use them, and waits for the slowest thousands of times a second;
 and its sums depend on how it splits. Here a result has the same bits for any number of threads.
+
+A signal handler, a finaliser or a forked child may compute while a computation is going on: nothing here is held, or
+half done, in a way that it would have to wait for.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import ReferenceType, ref
 
 import numpy as np
 
@@ -39,28 +43,34 @@ def spread(function: Callable[[_Item], _Result], items: Sequence[_Item], threads
     """function(item) for every item, in order, on up to so many threads, the calling one among them.
 
     The caller takes items as the others do, so that work is done even where no other thread is free: nested calls and
-    calls from many threads at once cannot wait for one another.
+    calls from many threads at once cannot wait for one another. The first error reaches the caller, after all items.
     """
-    results: list[Any] = [None] * len(items)
-    numbers = itertools.count()  # its next() is one step for all threads
+    pending = deque(range(len(items)))
+    done: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
 
     def take() -> None:
-        while (number := next(numbers)) < len(items):
-            results[number] = function(items[number])
+        while pending:
+            try:
+                number = pending.popleft()  # one step for all threads
+            except IndexError:
+                return
+            try:
+                done.put((number, function(items[number]), None))
+            except BaseException as error:
+                done.put((number, None, error))
 
-    others = [
-        _executor().submit(copy_context().run, take)  # the context carries NumPy's errstate
-        for _ in range(min(threads, len(items)) - 1)
-    ]
-    try:
-        with single_blas_thread():
-            take()
-            for other in others:
-                if not other.cancel():
-                    other.result()
-    finally:
-        for other in others:
-            other.cancel()
+    results: list[Any] = [None] * len(items)
+    with single_blas_thread():
+        for _ in range(min(threads, len(items)) - 1):
+            _pool.submit(copy_context().run, take)  # the context carries NumPy's errstate
+        take()
+        errors = []
+        for _ in items:
+            number, results[number], error = done.get()
+            if error is not None:
+                errors.append(error)
+    if errors:
+        raise errors[0]
     return results
 
 
@@ -80,43 +90,50 @@ def product(a: Array, b: Array, out: Array) -> None:
 class single_blas_thread:  # noqa: N801  # a function to its callers: `with single_blas_thread():`
     """Let BLAS use one thread in the `with` block.
 
-    BLAS has one number for the whole process: of several threads in such blocks the first sets it, and the last gives
-    back what was set before.
+    BLAS has one number for the whole process: it is 1 while anyone is in such a block, and what it was before when the
+    last has left. A block that an interrupt ended in the middle of leaving it counts as left from the next one on.
     """
 
-    __slots__ = ("_setting",)
+    __slots__ = ("__weakref__",)
 
     def __enter__(self) -> None:
-        self._setting = _setting
-        self._setting.enter()
+        try:
+            _blas.enter(self)
+        except BaseException:
+            _blas.leave(self)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._setting.leave()
+        try:
+            _blas.leave(self)
+        except BaseException:  # an interrupt in the middle of it
+            _blas.leave(self)
+            raise
 
 
-class _Setting:
-    """Who is in a block now, and what BLAS had before."""
+class _Blas:
+    """Who is in a block now, and what BLAS had before; right at every line, as an interrupt may come at any."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
+        self._lock = threading.RLock()  # a signal handler may enter while its thread does
+        self._inside: list[ReferenceType[single_blas_thread]] = []
         self._before: list[tuple[Any, int]] = []
 
-    def enter(self) -> None:
+    def enter(self, user: single_blas_thread) -> None:
         with self._lock:
-            if self._users == 0:
-                numbers = ((library, library.get_num_threads()) for library in _libraries())
+            self._inside.append(ref(user))
+            if not self._before:
+                numbers = [(library, library.get_num_threads()) for library in _libraries()]
                 self._before = [(library, number) for library, number in numbers if number != 1]
-                for library, _ in self._before:
-                    library.set_num_threads(1)
-            self._users += 1
+            for library, _ in self._before:
+                library.set_num_threads(1)
 
-    def leave(self) -> None:
+    def leave(self, user: single_blas_thread) -> None:
         with self._lock:
-            self._users -= 1
-            if self._users == 0:
+            self._inside = [other for other in self._inside if other() is not None and other() is not user]
+            if not self._inside:
                 self.give_back()
 
     def give_back(self) -> None:
@@ -125,18 +142,26 @@ class _Setting:
         self._before = []
 
 
-_setting = _Setting()
-_pool: ThreadPoolExecutor | None = None
-_pool_lock = threading.Lock()
+class _Pool:
+    """Threads that wait for something to do; started when there is more to do than threads."""
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[Callable[[], Any]] = SimpleQueue()  # may be put to from a signal handler
+        self._threads = 0
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
+        if self._threads < MOST - 1:
+            self._threads += 1
+            threading.Thread(target=self._serve, name="backlit", daemon=True).start()
+        self._tasks.put(lambda: function(*arguments))
+
+    def _serve(self) -> None:
+        while True:
+            self._tasks.get()()
 
 
-def _executor() -> ThreadPoolExecutor:
-    """The threads of this process, started when they are first needed."""
-    global _pool
-    with _pool_lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(MOST, thread_name_prefix="backlit")
-        return _pool
+_blas = _Blas()
+_pool = _Pool()
 
 
 @cache
@@ -149,9 +174,9 @@ def _libraries() -> list[Any]:
 
 def _after_fork() -> None:
     """Begin anew in a forked child, where the parent's other threads and their blocks do not exist."""
-    global _setting, _pool, _pool_lock
-    _setting.give_back()
-    _setting, _pool, _pool_lock = _Setting(), None, threading.Lock()
+    global _blas, _pool
+    _blas.give_back()
+    _blas, _pool = _Blas(), _Pool()
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,6 +8,12 @@ from backlit.ops.activations import (
     tanh_backward,
     tanh_forward,
 )
+from backlit.ops.adaptive_pool import (
+    adaptive_avg_pool_backward,
+    adaptive_avg_pool_forward,
+    global_avg_pool_backward,
+    global_avg_pool_forward,
+)
 from backlit.ops.conv import (
     conv_backward,
     conv_forward,
@@ -33,12 +39,8 @@ from backlit.ops.norms import (
     batch_norm_forward,
 )
 from backlit.ops.pool import (
-    adaptive_avg_pool_backward,
-    adaptive_avg_pool_forward,
     avg_pool_backward,
     avg_pool_forward,
-    global_avg_pool_backward,
-    global_avg_pool_forward,
     max_pool_backward,
     max_pool_forward,
 )

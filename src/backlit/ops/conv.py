@@ -186,7 +186,8 @@ def conv_transpose_forward(
     cache, b = _cached(ConvTransposeCache, geometry, layout, x, w, b)
     y = engines.run("conv_grad_input", geometry.convolution, layout, cache.w, cache.x)
     if b is not None:
-        y += b if layout == "channels_last" else b.reshape(-1, *(1,) * geometry.axes)
+        with np.errstate(all="ignore"):
+            y += b if layout == "channels_last" else b.reshape(-1, *(1,) * geometry.axes)
     return _bare(y, cache), cache
 
 
@@ -274,9 +275,8 @@ def _gradients(
         return dx, dw
     if "db" not in wanted:
         return dx, dw, None
-    channel, innermost = (1, dy.ndim - 1) if cache.layout == "channels_first" else (dy.ndim - 1, dy.ndim - 2)
-    others = tuple(axis for axis in range(dy.ndim) if axis not in (channel, innermost))
+    channel = 1 if cache.layout == "channels_first" else dy.ndim - 1
     db = empty((cache.geometry.out_channels,), dy.dtype)
-    with np.errstate(all="ignore"):  # rows in the arrays' precision, the sum of rows in double
-        db[...] = dy.sum(axis=innermost, keepdims=True).sum(axis=others, dtype=np.float64).reshape(-1)
+    with np.errstate(all="ignore"):
+        db[...] = dy.sum(axis=tuple(axis for axis in range(dy.ndim) if axis != channel), dtype=np.float64)
     return dx, dw, db.reshape(cache.b_shape)

@@ -1,18 +1,17 @@
-"""The pooling pairs: max, average, adaptive average and global average, in 1 to 3 axes."""
+"""The pooling pairs over sliding windows: max and average, in 1 to 3 axes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from backlit import engines
 from backlit.geometry import PoolGeometry
-from backlit.ops.arrays import Array, as_array, as_upstream, check_cache, empty
-from backlit.sizes import check_input_shape, check_layout, integer, per_axis
+from backlit.ops.arrays import Array, as_array, as_upstream, check_cache
+from backlit.sizes import integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +32,6 @@ class AvgPoolCache:
     layout: str
     dtype: np.dtype[Any]
     divisors: Array  # (*output)
-
-
-@dataclass(frozen=True, slots=True)
-class AdaptiveAvgPoolCache:
-    """What the backward pass needs: for every axis, the share of each input position in each output position."""
-
-    layout: str
-    shape: tuple[int, ...]  # of x
-    shares: tuple[Array, ...]  # one (output, input) matrix per axis
-
-
-@dataclass(frozen=True, slots=True)
-class GlobalAvgPoolCache:
-    """What the backward pass needs: the shape of x."""
-
-    layout: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
 
 
 def max_pool_forward(
@@ -211,132 +192,6 @@ def avg_pool_backward(dy: Any, cache: AvgPoolCache) -> Array:
     return dx
 
 
-def adaptive_avg_pool_forward(
-    x: Any, output_size: Any, *, layout: str = "channels_first"
-) -> tuple[Array, AdaptiveAvgPoolCache]:
-    """The mean of windows chosen so that the output has a given size, whatever the input's.
-
-        y[n, c, o] = mean of x[n, c, i] for floor(o*I/O) <= i < ceil((o + 1)*I/O), on every axis of I to O positions
-
-    Args:
-        x: input (N, C, *spatial), or (N, *spatial, C) for channels_last; float32 or float64.
-        output_size: int or one per axis. layout: "channels_first" or "channels_last".
-
-    Returns:
-        y (N, C, *output_size) and the cache for `adaptive_avg_pool_backward`.
-
-    Raises:
-        TypeError, ValueError: another array, or an output size below 1.
-
-    Source:
-        Window bounds as PyTorch's AdaptiveAvgPool.
-
-    Example:
-        >>> adaptive_avg_pool_forward(np.array([[[1.0, 3.0, 5.0, 7.0]]]), 2)[0].tolist()
-        [[[2.0, 6.0]]]
-    """
-    x = as_array("x", x)
-    check_input_shape(x.shape, check_layout(layout))
-    spatial = x.shape[2:] if layout == "channels_first" else x.shape[1:-1]
-    sizes = per_axis("output_size", output_size, len(spatial), 1)
-    shares = tuple(_shares(i, o, x.dtype) for i, o in zip(spatial, sizes, strict=True))
-    y = _contracted(x, shares, layout)
-    return y, AdaptiveAvgPoolCache(layout, x.shape, shares)
-
-
-def adaptive_avg_pool_backward(dy: Any, cache: AdaptiveAvgPoolCache) -> Array:
-    """The gradient of an adaptive average pool: each dy is shared evenly among the elements of its window.
-
-        dx[n, c, i] = sum over the windows o that read i of dy[n, c, o] / size of the window
-
-    Args:
-        dy: upstream gradient, of the output's shape and dtype. cache: from `adaptive_avg_pool_forward`.
-
-    Returns:
-        dx of the shape of x.
-
-    Raises:
-        TypeError, ValueError: dy of another shape or dtype, a cache of another operation.
-
-    Source:
-        As `adaptive_avg_pool_forward`.
-
-    Example:
-        >>> y, cache = adaptive_avg_pool_forward(np.ones((1, 1, 4)), 2)
-        >>> adaptive_avg_pool_backward(np.array([[[2.0, 4.0]]]), cache).tolist()
-        [[[1.0, 1.0, 2.0, 2.0]]]
-    """
-    cache = check_cache("adaptive_avg_pool", cache, AdaptiveAvgPoolCache)
-    sizes = tuple(share.shape[0] for share in cache.shares)
-    first = cache.layout == "channels_first"
-    shape = (*cache.shape[:2], *sizes) if first else (cache.shape[0], *sizes, cache.shape[-1])
-    dy = as_upstream("dy", dy, shape, cache.shares[0].dtype)
-    return _contracted(dy, tuple(share.T for share in cache.shares), cache.layout)
-
-
-def global_avg_pool_forward(x: Any, *, layout: str = "channels_first") -> tuple[Array, GlobalAvgPoolCache]:
-    """The mean of every channel over all spatial positions.
-
-        y[n, c, 1, ...] = sum over i of x[n, c, i] / number of positions
-
-    Args:
-        x: input (N, C, *spatial), or (N, *spatial, C) for channels_last; float32 or float64.
-        layout: "channels_first" or "channels_last".
-
-    Returns:
-        y (N, C, 1, ...), or (N, 1, ..., C), and the cache for `global_avg_pool_backward`.
-
-    Raises:
-        TypeError, ValueError: another array.
-
-    Source:
-        M. Lin et al., "Network in network", 2013, arXiv:1312.4400.
-
-    Example:
-        >>> global_avg_pool_forward(np.array([[[1.0, 2.0, 6.0]]]))[0].tolist()
-        [[[3.0]]]
-    """
-    x = as_array("x", x)
-    check_input_shape(x.shape, check_layout(layout))
-    axes = _spatial_axes(x.ndim, layout)
-    y = empty(tuple(1 if axis in axes else size for axis, size in enumerate(x.shape)), x.dtype)
-    with np.errstate(all="ignore"):
-        x.mean(axis=axes, keepdims=True, out=y)
-    return y, GlobalAvgPoolCache(layout, x.dtype, x.shape)
-
-
-def global_avg_pool_backward(dy: Any, cache: GlobalAvgPoolCache) -> Array:
-    """The gradient of a global average pool: each dy is shared evenly among all positions of its channel.
-
-        dx[n, c, i] = dy[n, c, 1, ...] / number of positions
-
-    Args:
-        dy: upstream gradient, of the output's shape and dtype. cache: from `global_avg_pool_forward`.
-
-    Returns:
-        dx of the shape of x.
-
-    Raises:
-        TypeError, ValueError: dy of another shape or dtype, a cache of another operation.
-
-    Source:
-        As `global_avg_pool_forward`.
-
-    Example:
-        >>> y, cache = global_avg_pool_forward(np.ones((1, 1, 4)))
-        >>> global_avg_pool_backward(np.array([[[2.0]]]), cache).tolist()
-        [[[0.5, 0.5, 0.5, 0.5]]]
-    """
-    cache = check_cache("global_avg_pool", cache, GlobalAvgPoolCache)
-    axes = _spatial_axes(len(cache.shape), cache.layout)
-    shape = tuple(1 if axis in axes else size for axis, size in enumerate(cache.shape))
-    dy = as_upstream("dy", dy, shape, cache.dtype)
-    dx = empty(cache.shape, dy.dtype)
-    with np.errstate(all="ignore"):
-        np.divide(dy, prod(cache.shape[axis] for axis in axes), out=dx)
-    return dx
-
-
 def _divisors(geometry: PoolGeometry, count_include_pad: bool) -> Array:
     """The divisor of every output position (*output): positions of its window that count, at least 1."""
     counts = []
@@ -354,24 +209,3 @@ def _divisors(geometry: PoolGeometry, count_include_pad: bool) -> Array:
         counts.append(np.maximum(np.minimum(start + kernel, last) - np.maximum(start, first), 0))
     divisors: Array = np.maximum(reduce(np.multiply.outer, counts), 1).astype(float)
     return divisors
-
-
-def _shares(inputs: int, outputs: int, dtype: Any) -> Array:
-    """The (output, input) matrix of an axis of an adaptive pool: 1/length inside each output's window."""
-    o, i = np.arange(outputs)[:, None], np.arange(inputs)
-    first, stop = o * inputs // outputs, -(-(o + 1) * inputs // outputs)
-    return (((first <= i) & (i < stop)) / (stop - first)).astype(dtype)
-
-
-def _contracted(x: Array, matrices: tuple[Array, ...], layout: str) -> Array:
-    """x with every spatial axis multiplied by its matrix (to, from)."""
-    for axis, matrix in zip(_spatial_axes(x.ndim, layout), matrices, strict=True):
-        with np.errstate(all="ignore"):
-            x = np.moveaxis(np.moveaxis(x, axis, -1) @ matrix.T, -1, axis)
-    y = empty(x.shape, x.dtype)
-    y[...] = x
-    return y
-
-
-def _spatial_axes(ndim: int, layout: str) -> tuple[int, ...]:
-    return tuple(range(2, ndim)) if layout == "channels_first" else tuple(range(1, ndim - 1))
