@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from backlit import nn, optim
 from backlit.ops import random
 from backlit.train import History, Run, fit
 from backlit.train.checkpoint import Checkpoint, data_fingerprint
-from backlit.train.history import TIME_COLUMNS
+from backlit.train.history import COLUMNS, TIME_COLUMNS
 
 EPOCHS, BATCH = 3, 8
 
@@ -255,8 +256,8 @@ def test_a_model_file_is_no_checkpoint(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_version_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "c"
-    save_file({"order": np.zeros(0)}, path, metadata={"format": "backlit-training", "version": "2"})
-    with pytest.raises(ValueError, match="has version '2', and this backlit reads '1'"):
+    save_file({"order": np.zeros(0)}, path, metadata={"backlit-training": '{"version": 2}'})
+    with pytest.raises(ValueError, match="has version 2, and this backlit reads 1"):
         run(model(), path, resume=True)
 
 
@@ -451,4 +452,188 @@ def test_nothing_in_a_checkpoint_is_pickled(tmp_path: Path) -> None:
     run(model(), tmp_path / "c", epochs=1)
     content = (tmp_path / "c").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    assert json.loads(header["__metadata__"]["run"])["progress"]["random"]["bit_generator"] == "PCG64"
+    run_text = json.loads(header["__metadata__"]["backlit-training"])["run"]
+    assert json.loads(run_text)["progress"]["random"]["bit_generator"] == "PCG64"
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
+    run(model(), tmp_path / "c", epochs=1)
+    kept = Checkpoint.read(tmp_path / "c")
+    for _ in range(8):
+        kept.write(tmp_path / "again")
+        assert (tmp_path / "again").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+# A right checksum over what no run can have written
+
+
+def broken(part: str, value: Any) -> Any:
+    """A change of one part of `Checkpoint.progress`; `part` goes down by slashes, and ... removes it."""
+
+    def change(kept: Checkpoint) -> None:
+        *path, last = part.split("/")
+        place: Any = kept.progress
+        for name in path:
+            place = place[int(name) if isinstance(place, list) else name]
+        if value is ...:
+            del place[last]
+        else:
+            place[last] = value
+
+    return change
+
+
+def reordered(order: Any) -> Any:
+    return lambda kept: object.__setattr__(kept, "order", np.asarray(order))
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return dict.fromkeys(COLUMNS, 0.5) | {"epoch": 1} | changes
+
+
+BROKEN: dict[str, tuple[Any, str]] = {
+    "step beyond the epoch": (broken("step", 1000), "step is 1000, and an epoch has 5 steps"),
+    "step below zero": (broken("step", -1), "step is -1"),
+    "step as text": (broken("step", "2"), "step is '2'"),
+    "step as bool": (broken("step", True), "step is True"),
+    "step missing": (broken("step", ...), r"it tells \['epochs'"),
+    "step without its order": (lambda kept: reordered(np.empty(0, np.int64))(kept), "of the 37 once"),
+    "epochs of none": (broken("epochs", None), "epochs is None"),
+    "epochs beyond all": (broken("epochs", 10**400), "epochs is 1000"),
+    "order out of range": (reordered(np.arange(37) + 1), "order of the samples does not name each of the 37"),
+    "order with one twice": (reordered(np.r_[np.arange(36), 0]), "does not name each of the 37 once"),
+    "order of floats": (reordered(np.arange(37.0)), "does not name each of the 37 once"),
+    "order of two axes": (reordered(np.arange(37)[None]), "does not name each of the 37 once"),
+    "sums of junk": (broken("sums", "junk"), "the sums of the epoch are 'junk'"),
+    "sums with more": (broken("sums/more", 1), "the sums of the epoch are"),
+    "sums of other images": (broken("sums/images", 3), "3 images were seen in the epoch, .* have 16"),
+    "sums with a nan": (broken("sums/loss", float("nan")), "the sum 'loss' of the epoch is nan"),
+    "sums with a text": (broken("sums/elapsed", "1"), "the sum 'elapsed' of the epoch is '1'"),
+    "history a number": (broken("history", 3), "its history is 3"),
+    "history of numbers": (broken("history", [3, 4]), "row 1 of its history is 3"),
+    "history of other columns": (broken("history", [{"epoch": 1}]), "row 1 of its history is {'epoch': 1}"),
+    "history out of order": (
+        broken("history", [row(), row(epoch=3)]),
+        "row 2 of its history is that of epoch 3",
+    ),
+    "history without loss": (broken("history", [row(loss=None)]), "row 1 of its history"),
+    "history with a text": (broken("history", [row(mine="x")]), "row 1 of its history has 'x' as 'mine'"),
+    "random missing": (broken("random", ...), "it tells"),
+    "random of none": (broken("random", None), "the state of its random numbers is None"),
+    "random of another kind": (broken("random/bit_generator", "MT19937"), "state of its random numbers"),
+    "random without numbers": (broken("random/state", {}), "the state of its random numbers"),
+    "random beyond its bits": (broken("random/state/state", 2**200), "the state of its random numbers"),
+    "random of floats": (broken("random/state/inc", 1.5), "the state of its random numbers"),
+    "optimizer of none": (broken("optimizer", None), "the optimiser's state is None"),
+    "optimizer of nothing": (broken("optimizer", {}), "the optimiser's state: scalars is the state of None"),
+    "optimizer with odd steps": (broken("optimizer/steps", [0.5] * 6), "the optimiser's state: steps is 0.5"),
+    "optimizer with odd betas": (broken("optimizer/betas", None), "the optimiser's state"),
+    "optimizer without moments": (lambda kept: kept.optimizer.clear(), "the optimiser's state: arrays has"),
+    "a weight missing": (lambda kept: kept.model.popitem(), "its arrays are not the model's"),
+    "a weight of float64": (
+        lambda kept: kept.model.update({"0.weight": kept.model["0.weight"].astype(float)}),
+        "its arrays are not the model's",
+    ),
+    "settings a list": (
+        lambda kept: object.__setattr__(kept, "settings", [1]),
+        "are not those of a checkpoint",
+    ),
+    "progress a list": (
+        lambda kept: object.__setattr__(kept, "progress", [1]),
+        "are not those of a checkpoint",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_checkpoint_of_no_possible_run_is_an_error_that_changes_nothing(tmp_path: Path, case: str) -> None:
+    change, message = BROKEN[case]
+    path = tmp_path / "c"
+    run(model(), path, callbacks=[stop_at(2, 2)])
+    kept = Checkpoint.read(path)
+    change(kept)
+    kept.write(path)
+    fresh = model()
+    stepper = optim.Adam(fresh.parameters(), lr=1.0)
+    with pytest.raises(ValueError, match=rf"^checkpoint '.*' is damaged or no checkpoint \(.*{message}"):
+        run(fresh, path, resume=True, optimizer=stepper)
+    assert_same_weights(fresh, model())
+    assert not stepper.state_dict()[0]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "9" * 5000, "null", '{"version": 1}'])
+def test_a_checkpoint_with_metadata_of_another_kind_is_an_error(tmp_path: Path, text: str) -> None:
+    save_file({"order": np.zeros(0)}, tmp_path / "c", metadata={"backlit-training": text})
+    with pytest.raises(ValueError, match="is damaged or no checkpoint"):
+        Checkpoint.read(tmp_path / "c")
+
+
+# A file that cannot be written
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_train_checkpoint import model, run
+calls = 0
+def dying(function):
+    def wrapped(*arguments):
+        global calls
+        calls += 1
+        if calls == {call}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments)
+    return wrapped
+os.fsync, Path.replace = dying(os.fsync), dying(Path.replace)
+run(model(), Path({path!r}), resume=True, epochs=6)
+"""
+
+
+def test_kill_9_at_each_stage_of_a_save_then_resume_reaches_the_same_bits(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    for call in (
+        4,
+        5,
+        6,
+    ):  # in the second save: before the file is synced, before the rename, before the folder is
+        script = DYING.format(tests=str(Path(__file__).parent), call=call, path=str(path))
+        process = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+        assert process.returncode == -signal.SIGKILL
+    assert len(Checkpoint.read(path).progress["history"]) == 4  # 1 + 1 + 2, as the last rename was done
+    straight, resumed = model(), model()
+    expected = run(straight, epochs=6)
+    assert_same_history(run(resumed, path, resume=True, epochs=6), expected)
+    assert_same_weights(resumed, straight)
+    assert [file.name for file in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_checkpoint_that_can_no_longer_be_written_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "c"
+    run(model(), path, epochs=1)
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        OSError, match=r"checkpoint '.*' cannot be written \(No space left on device\)"
+    ) as caught:
+        run(model(), path, epochs=2, resume=True, schedule="cosine")
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "error", "message"),
+    [
+        ("a\0b", ValueError, "checkpoint is 'a.x00b', and a path holds no NUL"),
+        (3, TypeError, "checkpoint is 3"),
+    ],
+)
+def test_a_checkpoint_that_is_no_path_is_an_error_at_once(checkpoint: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        run(model(), checkpoint)

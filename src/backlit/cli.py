@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import io
 import os
 import platform
 import shlex
@@ -21,6 +22,8 @@ from backlit.engines import native
 from backlit.experiment import done, run_experiment
 
 _ERROR, _INTERRUPTED, _PIPE = 2, 130, 141  # exit codes; the last two are 128 + the number of the signal
+_FORCING = ("BACKLIT_ENGINE", "BACKLIT_ALGORITHM", "BACKLIT_ISA")
+_TYPICAL = "conv2d:n1,c16-16,i8,k3"  # a problem that every engine and algorithm serves
 _EXTRAS = {
     "report": "matplotlib",
     "data": "Pillow",
@@ -36,6 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words after `backlit`; None takes those of the process.
     """
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # a name that the terminal's encoding lacks is shown by its numbers
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:
@@ -110,6 +119,7 @@ def _info(options: argparse.Namespace, words: list[str]) -> int:
         "NumPy": np.__version__,
         "engines": ", ".join(engines.names()),
         "native": "available" if native.available() else native.why_unavailable(),
+        "forced": _forced(),
         "ISAs": ", ".join(native.isas()) or "none known without the native module",
         "threads": f"{engines.get_num_threads()} in use, {native.usable_threads()} usable",
         **{f"[{extra}]": _version(package, extra) for extra, package in _EXTRAS.items()},
@@ -117,6 +127,13 @@ def _info(options: argparse.Namespace, words: list[str]) -> int:
     for name, fact in facts.items():
         print(f"{name:10}{fact}")
     return 0
+
+
+def _forced() -> str:
+    """What the environment forces, once it is known that the engines have it."""
+    engines.explain_choice(_TYPICAL)  # an error where they have not
+    forced = [f"{name}={os.environ[name]}" for name in _FORCING if os.environ.get(name)]
+    return ", ".join(forced) or f"nothing; {', '.join(_FORCING)} can force a choice"
 
 
 def _version(package: str, extra: str) -> str:

@@ -22,6 +22,7 @@ from backlit.report.curves import need_matplotlib
 from backlit.sizes import integer, shown
 from backlit.train import History, evaluate, fit
 from backlit.train.checkpoint import Checkpoint
+from backlit.train.paths import as_path
 
 _VALIDATE_EVERY = 10  # of the training images of a class, every 10th is held out
 _PROBE = 128  # training images that gradient health looks at
@@ -101,7 +102,7 @@ def run_experiment(
             f"data {os.fspath(data)!r} leaves no image to test with: give it five of a class, or x_test and y_test."
         )
     (x_train, y_train), held_out = split(x, y, test_every=_VALIDATE_EVERY)
-    classes = int(max(y.max(), y_test.max())) + 1
+    classes = _classes(data, y, y_test)
     seed = integer("seed", seed, 0)
     with random.using(np.random.default_rng([seed, 1])):  # a stream apart from the one that fit draws from
         network = models.create(
@@ -117,7 +118,7 @@ def run_experiment(
     without_report = _why_no_report() if report else "it was not asked for"
     if report and without_report:
         say(f"there will be no report, as {without_report}")
-    folder = Path(out)
+    folder = as_path("out", out)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"out {str(folder)!r} is a file, and a folder is needed: give another name.")
     checkpoint = folder / "checkpoint.safetensors"
@@ -175,9 +176,10 @@ def done(checkpoint: str | os.PathLike[str]) -> tuple[int, int] | None:
     """How many epochs of the run in a checkpoint are complete, and how many it was to have; None without a good one."""
     try:
         progress = Checkpoint.read(checkpoint).progress
-        return len(progress["history"]), progress["epochs"]
     except (OSError, ValueError):
         return None
+    history, epochs = progress.get("history"), progress.get("epochs")
+    return (len(history), epochs) if isinstance(history, list) and isinstance(epochs, int) else None
 
 
 def _load(data: Any) -> Any:
@@ -189,6 +191,17 @@ def _load(data: Any) -> Any:
     if Path(data).suffix != ".npz":
         raise ValueError(f"data is {os.fspath(data)!r}, and 'digits' or the path of an .npz file is needed.")
     return load_npz(data)
+
+
+def _classes(data: Any, y: Array, y_test: Array) -> int:
+    """How many classes the labels number, once the training images can be of that many."""
+    largest = int(max(y.max(), y_test.max()))
+    if largest >= max(len(y), 2):
+        raise ValueError(
+            f"data {os.fspath(data)!r} has the label {largest}, which makes {largest + 1} classes of {len(y)} training "
+            f"images: number the classes from 0 without gaps, y = np.unique(y, return_inverse=True)[1]."
+        )
+    return largest + 1
 
 
 def _name(data: str | os.PathLike[str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from backlit.graph import Tensor, apply, gradients
 from backlit.nn import Module
 from backlit.ops.arrays import Array, as_array, as_integers
-from backlit.train.evaluation import evaluation_mode
+from backlit.train.evaluation import check_model, evaluation_mode
 
 
 def saliency(model: Module, x: Any, label: Any = None) -> Array:
@@ -39,6 +39,7 @@ def saliency(model: Module, x: Any, label: Any = None) -> Array:
         >>> saliency(model, np.zeros((1, 3), np.float32), 0)
         array([[0.5, 0. , 1. ]], dtype=float32)
     """
+    check_model(model)
     pixels = Tensor(as_array("x", x), requires_grad=True)
     with evaluation_mode(model):
         logits = model(pixels)

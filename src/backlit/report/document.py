@@ -25,6 +25,7 @@ from backlit.report.results import Results
 from backlit.report.trace import follow, recording
 from backlit.sizes import integer
 from backlit.train import History
+from backlit.train.paths import as_path
 
 __all__ = ["write_report"]
 
@@ -90,6 +91,7 @@ def write_report(
         ...     print(file.read_text("utf-8")[:15])
         <!doctype html>
     """
+    file = as_path("path", path)
     need_matplotlib()
     if not isinstance(test, (tuple, list)) or len(test) != 2:
         raise TypeError("test is a pair of arrays (x, y): inputs and their classes.")
@@ -128,7 +130,7 @@ def write_report(
         "history": history.epochs,
     }
     html = page(title, body, style=_asset("report.css"), script=_asset("report.js"), data=data)
-    write_atomic(path, html.encode())
+    write_atomic(file, html.encode())
 
 
 def _asset(name: str) -> str:

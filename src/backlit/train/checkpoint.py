@@ -16,9 +16,10 @@ import numpy as np
 
 from backlit.files import write_atomic
 from backlit.ops.arrays import Array
+from backlit.sizes import shown
 
-FORMAT = "backlit-training"
-VERSION = "1"
+FORMAT = "backlit-training"  # the key of all metadata: safetensors writes several in random order
+VERSION = 1
 
 _CRC_BLOCK = 1 << 24  # bytes that are copied at a time
 
@@ -43,7 +44,13 @@ class Checkpoint:
     progress: dict[str, Any]
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write it so that a crash at any moment leaves the old file or the new one, whole."""
+        """Write it so that a crash at any moment leaves the old file or the new one, whole.
+
+        The same checkpoint gives the same bytes.
+
+        Raises:
+            OSError: it cannot be written; the message names it, and the file that was there is as it was.
+        """
         from safetensors.numpy import save
 
         tensors = {f"model/{name}": array for name, array in self.model.items()}
@@ -51,8 +58,16 @@ class Checkpoint:
         tensors["order"] = self.order
         tensors = {name: np.asarray(array, order="C") for name, array in tensors.items()}
         run = json.dumps({"settings": self.settings, "progress": self.progress})
-        metadata = {"format": FORMAT, "version": VERSION, "run": run, "crc32": _checksum(run, tensors)}
-        write_atomic(path, save(tensors, metadata))
+        about = {"version": VERSION, "crc32": _checksum(run, tensors), "run": run}
+        try:
+            write_atomic(path, save(tensors, {FORMAT: json.dumps(about)}))
+        except OSError as error:
+            problem = type(error)(
+                f"checkpoint {os.fspath(path)!r} cannot be written ({error.strerror or error}): the one before, if "
+                f"there was one, is as it was; make room or give another path, and resume."
+            )
+            problem.errno = error.errno
+            raise problem from error
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Checkpoint:
@@ -69,24 +84,27 @@ class Checkpoint:
         try:
             with safe_open(name, framework="np") as file:
                 metadata = file.metadata() or {}
-                if metadata.get("format") == FORMAT:
+                if FORMAT in metadata:
                     tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it has no __iter__
         except (SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
-            raise _damaged(name, str(error)) from error
-        if metadata.get("format") != FORMAT:
+            raise damaged(name, str(error)) from error
+        if FORMAT not in metadata:
             raise ValueError(
                 f"checkpoint {name!r} is a safetensors file, but no checkpoint of a training run: "
                 f"give another path, or resume=False to write over it."
             )
-        if metadata.get("version") != VERSION:
+        about = _object(name, metadata[FORMAT], ())
+        if about.get("version") != VERSION:
             raise ValueError(
-                f"checkpoint {name!r} has version {metadata.get('version')!r}, and this backlit reads {VERSION!r}: "
+                f"checkpoint {name!r} has version {shown(about.get('version'))}, and this backlit reads {VERSION}: "
                 f"resume it with the backlit that wrote it, or begin anew with resume=False."
             )
-        run = metadata.get("run", "")
-        if _checksum(run, tensors) != metadata.get("crc32"):
-            raise _damaged(name, "its content does not match its checksum")
-        facts = json.loads(run)
+        run = about.get("run")
+        if not isinstance(run, str) or _checksum(run, tensors) != about.get("crc32"):
+            raise damaged(name, "its content does not match its checksum")
+        facts = _object(name, run, ("settings", "progress"))
+        if "order" not in tensors:
+            raise damaged(name, "it lacks the order of the samples")
         return cls(
             model=_under("model/", tensors),
             optimizer=_under("optimizer/", tensors),
@@ -107,6 +125,14 @@ class Checkpoint:
                 f"checkpoint {os.fspath(path)!r} belongs to another run: {'; '.join(differences)}. "
                 f"Resume with what that run was begun with, or begin anew with resume=False, which writes over it."
             )
+
+
+def damaged(path: str | os.PathLike[str], reason: str) -> ValueError:
+    """The error of a file that is no checkpoint, or no longer one."""
+    return ValueError(
+        f"checkpoint {os.fspath(path)!r} is damaged or no checkpoint ({reason}): give another path, or begin anew "
+        f"with resume=False, which writes over it."
+    )
 
 
 def data_fingerprint(x: Array, y: Array) -> str:
@@ -130,6 +156,17 @@ def _difference(name: str, before: Any, now: Any) -> str:
     return f"{name} was {before} and is now {now}"
 
 
+def _object(name: str, text: str, parts: tuple[str, ...]) -> dict[str, Any]:
+    """The JSON object in a text, with an object under each of the names `parts`."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise damaged(name, f"its metadata are no JSON: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(part), dict) for part in parts):
+        raise damaged(name, "its metadata are not those of a checkpoint")
+    return content
+
+
 def _under(prefix: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
     return {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
 
@@ -150,10 +187,3 @@ def _crc(array: Array, crc: int) -> int:
     for start in range(0, len(rows), count):
         crc = zlib.crc32(rows[start : start + count].tobytes(), crc)
     return crc
-
-
-def _damaged(name: str, reason: str) -> ValueError:
-    return ValueError(
-        f"checkpoint {name!r} is damaged or no checkpoint ({reason}): give another path, or begin anew with "
-        f"resume=False, which writes over it."
-    )

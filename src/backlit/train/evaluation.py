@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,8 @@ def predict(model: Module, x: Any, batch_size: int = 256) -> Array:
         batch_size: how many are computed at a time, which bounds the memory.
 
     Returns:
-        The outputs, (N, ...): logits (N, K) for a classifier, so that `.argmax(axis=1)` are the classes.
+        The outputs, (N, ...): logits (N, K) for a classifier, so that `.argmax(axis=1)` are the classes. They share
+        no memory with x.
 
     Raises:
         TypeError, ValueError: x has the wrong dtype or shape, or batch_size is no positive integer.
@@ -44,7 +45,9 @@ def predict(model: Module, x: Any, batch_size: int = 256) -> Array:
     size = integer("batch_size", batch_size, 1)
     with evaluating(model):
         parts = [_output(model(Tensor(inputs[i : i + size]))) for i in range(0, max(len(inputs), 1), size)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if len(parts) > 1:
+        return np.concatenate(parts)
+    return parts[0].copy() if np.may_share_memory(parts[0], inputs) else parts[0]
 
 
 def evaluate(
@@ -217,15 +220,19 @@ class Objective:
     def _targets(self, name: str, y: Any, dtype: np.dtype[Any]) -> Array:
         """y as labels or as targets of the model's dtype, whichever the loss wants."""
         if self.loss == "cross_entropy":
-            if np.ndim(y) == 2 and np.asarray(y).dtype.kind == "f":
-                raise TypeError(
-                    f"{name} has shape {np.shape(y)} and holds floats, and integer labels (N,) are needed: where it "
-                    f"is one-hot, pass {name}.argmax(axis=1)."
-                )
-            return as_integers(name, y)
-        if self.loss == "mse" or np.asarray(y).dtype.kind not in "iu":
-            return as_array(name, y, dtype=dtype)
-        return as_integers(name, y)
+            try:
+                return as_integers(name, y)
+            except TypeError:  # it is an array, but none of integers
+                if np.ndim(y) != 2 or np.asarray(y).dtype.kind != "f":
+                    raise
+            raise TypeError(
+                f"{name} has shape {np.shape(y)} and holds floats, and integer labels (N,) are needed: where it "
+                f"is one-hot, pass {name}.argmax(axis=1)."
+            )
+        if self.loss != "mse":
+            with suppress(TypeError):
+                return as_integers(name, y)
+        return as_array(name, y, dtype=dtype)
 
 
 def _check_labels(name: str, y: Array, logits: tuple[int, ...], classes: int | None) -> None:
@@ -248,8 +255,16 @@ def _check_labels(name: str, y: Array, logits: tuple[int, ...], classes: int | N
         )
 
 
+def check_model(model: Any) -> None:
+    """Raise a TypeError unless the argument `model` is a Module."""
+    if not isinstance(model, Module):
+        given = "None" if model is None else f"a {type(model).__name__}"
+        raise TypeError(f"model is {given}, and has to be a backlit.nn.Module.")
+
+
 def _inputs(name: str, x: Any, model: Module) -> Array:
     """x as an array (N, ...) of the dtype of the model's parameters."""
+    check_model(model)
     dtype = next((parameter.dtype for parameter in model.parameters()), None)
     inputs = as_array(name, x, dtype=dtype)
     if inputs.ndim == 0:

@@ -16,10 +16,11 @@ from backlit.ops import random
 from backlit.ops.arguments import as_flag, as_number
 from backlit.sizes import integer, shown
 from backlit.train.checkpoint import data_fingerprint, model_fingerprint
-from backlit.train.evaluation import Loss, Objective
+from backlit.train.evaluation import Loss, Objective, check_model
 from backlit.train.history import History
 from backlit.train.interrupt import Interrupt
 from backlit.train.loop import Callback, Loop, Plan
+from backlit.train.paths import as_path
 
 OPTIMIZERS: dict[str, Any] = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW}
 
@@ -107,8 +108,7 @@ def fit(
         >>> history["accuracy"][-1] > 0.9
         True
     """
-    if not isinstance(model, Module):
-        raise TypeError(f"model is a {type(model).__name__}, and has to be a backlit.nn.Module.")
+    check_model(model)
     objective = Objective(loss)
     classes = None if classes is None else integer("classes", classes, 1)
     samples = objective.samples(model, data, ("x", "y"), classes=classes)
@@ -181,10 +181,7 @@ def _checkpoint_path(checkpoint: Any, *, resume: bool) -> Path | None:
                 "resume is True without a checkpoint to go on from: pass checkpoint='run.safetensors', say."
             )
         return None
-    try:
-        path = Path(checkpoint)
-    except TypeError:
-        raise TypeError(f"checkpoint is {shown(checkpoint)}, and a path is needed.") from None
+    path = as_path("checkpoint", checkpoint)
     if path.is_dir():
         raise IsADirectoryError(
             f"checkpoint {str(path)!r} is a folder, and a file is needed: add a file name."

@@ -7,11 +7,14 @@ import io
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import overload
+from typing import Any, overload
+
+import numpy as np
 
 from backlit.files import write_atomic
 from backlit.html import escape
+from backlit.sizes import shown
+from backlit.train.paths import as_path
 
 Value = int | float | None
 
@@ -85,14 +88,19 @@ class History:
 
         Args:
             path: the file, written whole or not at all.
+
+        Raises:
+            TypeError, ValueError: a row holds something else than numbers and None, or path is no path.
+            OSError: it cannot be written.
         """
+        file = as_path("path", path)
         columns = self.columns or list(COLUMNS)
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         for row in self.epochs:
-            writer.writerow([_written(row.get(name)) for name in columns])
-        write_atomic(path, text.getvalue().encode())
+            writer.writerow([_written(name, row.get(name)) for name in columns])
+        write_atomic(file, text.getvalue().encode())
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:
@@ -108,13 +116,20 @@ class History:
             ValueError: the file is no such CSV; the message names it and the line.
             OSError: it cannot be read.
         """
+        path = as_path("path", path)
         try:
-            lines = list(csv.reader(io.StringIO(Path(path).read_text("utf-8"), newline=""), strict=True))
+            lines = list(csv.reader(io.StringIO(path.read_text("utf-8"), newline=""), strict=True))
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"path {str(path)!r} is no CSV file that to_csv wrote: {error}.") from error
         if not lines or "epoch" not in lines[0]:
             raise ValueError(f"path {str(path)!r} is no history: its first line has no column 'epoch'.")
         columns = lines[0]
+        twice = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
+        if twice:
+            raise ValueError(
+                f"path {str(path)!r}, line 1: the column {shown(twice[0])} is there {columns.count(twice[0])} times, "
+                f"and each name stands for one: rename or remove the others."
+            )
         rows = []
         for number, fields in enumerate(lines[1:], start=2):
             if len(fields) != len(columns):
@@ -175,8 +190,16 @@ class History:
         )
 
 
-def _written(value: Value) -> str:
-    return "" if value is None else repr(value)
+def _written(column: str, value: Any) -> str:
+    """A field of the CSV file; repr is the shortest text that gives the same number."""
+    if value is None:
+        return ""
+    number = value.item() if isinstance(value, (np.generic, np.ndarray)) and value.size == 1 else value
+    if isinstance(number, float):
+        return repr(float(number))
+    if isinstance(number, int):  # a bool too
+        return str(int(number))
+    raise TypeError(f"the column {column!r} holds {shown(value)}, and a history holds numbers and None.")
 
 
 def _read(field: str) -> Value:
@@ -193,6 +216,7 @@ def _read(field: str) -> Value:
 
 
 def _shown(value: Value) -> str:
+    """A cell of the table."""
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.4g}"

@@ -15,10 +15,12 @@ from backlit.graph import Tensor
 from backlit.nn import Module
 from backlit.ops.arrays import Array
 from backlit.optim import Optimizer, clip_grad_norm_
-from backlit.train.checkpoint import Checkpoint
+from backlit.sizes import shown
+from backlit.train.checkpoint import Checkpoint, damaged
 from backlit.train.evaluation import Objective, Samples, count_right, measure
 from backlit.train.history import COLUMNS, History, Value
 from backlit.train.interrupt import Interrupt
+from backlit.train.position import arrays_of, check_position
 from backlit.train.progress import Display, display
 
 
@@ -182,10 +184,12 @@ class Loop:
         row = run.row = self._row()
         self._tell("epoch")
         row["seconds"] = time.perf_counter() - began
-        self._add_metrics(row)
-        run.history.epochs.append(row)
-        self._between_epochs()
-        self._save()
+        try:
+            self._add_metrics(row)
+        finally:  # the epoch is complete, whatever a callback has put in
+            run.history.epochs.append(row)
+            self._between_epochs()
+            self._save()
         shown.epoch(row)
         return True
 
@@ -238,11 +242,19 @@ class Loop:
     def _add_metrics(self, row: dict[str, Value]) -> None:
         """The callbacks' columns, after those of every run."""
         for name, value in self.run.metrics.items():
+            if not isinstance(name, str):
+                raise TypeError(f"a callback set run.metrics[{name!r}], and the name of a column is a text.")
             if name in COLUMNS:
                 raise ValueError(
                     f"a callback set run.metrics[{name!r}], which is a column of fit's own: rename it."
                 )
-            row[name] = float(value)
+            try:
+                row[name] = float(value)
+            except (TypeError, ValueError, OverflowError):
+                raise TypeError(
+                    f"a callback set run.metrics[{name!r}] to {shown(value)}, and a number is needed: leave the name "
+                    f"out where there is none, or use math.nan."
+                ) from None
 
     def _between_epochs(self) -> None:
         self.order = np.empty(0, np.int64)
@@ -297,17 +309,32 @@ class Loop:
         ).write(self.plan.checkpoint)
 
     def _restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Stand where the checkpoint was written."""
+        """Stand where the checkpoint was written; if that cannot be, nothing has changed."""
         checkpoint.require_same(self.settings, path)
         progress = checkpoint.progress
+        try:
+            check_position(
+                progress,
+                checkpoint.order,
+                samples=len(self.data),
+                batch_size=self.plan.batch_size,
+                steps=self.steps,
+            )
+        except ValueError as error:
+            raise damaged(path, str(error)) from error
         done = len(progress["history"]) + (progress["step"] > 0)
         if done > self.plan.epochs:
             raise ValueError(
                 f"epochs is {self.plan.epochs}, and the run in {str(path)!r} is in its epoch {done} already: "
                 f"resume with epochs={progress['epochs']}, as it was begun."
             )
+        if arrays_of(checkpoint.model) != arrays_of(self.model.state_dict()):
+            raise damaged(path, "its arrays are not the model's")
+        try:
+            self.optimizer.load_state_dict(checkpoint.optimizer, progress["optimizer"])
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise damaged(path, f"the optimiser's state: {str(error).rstrip('.')}") from error
         self.model.load_state_dict(checkpoint.model)
-        self.optimizer.load_state_dict(checkpoint.optimizer, progress["optimizer"])
         self.rng.bit_generator.state = progress["random"]
         self.run.history.epochs = progress["history"]
         self.run.step = progress["step"]
