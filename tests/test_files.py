@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -41,6 +42,39 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 def test_folder_in_the_way_is_named(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match=r"is a folder, and a file is to be written"):
         write_atomic(tmp_path, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        (3.5, TypeError, "path is 3.5"),
+        (None, TypeError, "path is None"),
+        ("a\0b", ValueError, "NUL character"),
+    ],
+)
+def test_what_is_no_path_is_refused_by_name(path: object, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        write_atomic(path, b"")  # type: ignore[arg-type]
+
+
+def test_pipe_is_refused_and_stays_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is a device or a pipe"):
+        write_atomic(tmp_path / "pipe", b"")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_permissions_of_a_file_that_is_replaced_stay(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a", b"old")
+    (tmp_path / "a").chmod(0o600)
+    write_atomic(tmp_path / "a", b"new")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "漢" * 84])
+def test_longest_name_is_written(tmp_path: Path, name: str) -> None:
+    write_atomic(tmp_path / name, b"whole")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"whole")]
 
 
 def test_link_stays_a_link(tmp_path: Path) -> None:

@@ -126,6 +126,9 @@ def test_pool_windows_begin_inside_the_padded_input(g: PoolGeometry) -> None:
         ({"stride": "2"}, TypeError, "stride is '2', and an integer is needed"),
         ({"stride": None}, TypeError, "stride is None"),
         ({"stride": np.ones((2, 2), int)}, TypeError, "stride is "),
+        ({"stride": np.array(2.5)}, TypeError, "stride is array\\(2.5\\)"),
+        ({"stride": 10**400}, OverflowError, "stride comes to more than 1e\\+300"),
+        ({"stride": -(10**5000)}, OverflowError, "stride comes to more than 1e\\+300"),
         ({"dilation": 0}, ValueError, "dilation is 0"),
         ({"dilation": (1, 0)}, ValueError, "dilation is 0"),
         ({"groups": 0}, ValueError, "groups is 0"),
@@ -193,6 +196,14 @@ def test_text_that_is_no_descriptor_is_refused_in_words(text: str, message: str)
     assert len(str(caught.value)) < 400
 
 
+def test_numpy_integers_of_every_make_are_integers() -> None:
+    usual = {"batch": 2, "in_channels": 4, "out_channels": 6, "input_size": (5, 5), "kernel_size": (3, 3)}
+    g = ConvGeometry(**usual, stride=2, padding=1, dilation=(1, 1))  # type: ignore[arg-type]
+    changed = {"stride": np.array(2), "padding": np.array([1, 1]), "dilation": [np.int8(1), 1]}
+    assert ConvGeometry(**(usual | changed)) == g  # type: ignore[arg-type]
+    assert all(type(size) is int for size in ConvGeometry(**(usual | changed)).stride)  # type: ignore[arg-type]
+
+
 def test_descriptor_of_another_type_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="descriptor is 3"):
         ConvGeometry.parse(3)  # type: ignore[arg-type]
@@ -216,7 +227,7 @@ def test_shapes_that_do_not_go_together_name_the_array(x: Any, w: Any, message: 
         ConvGeometry.from_shapes(x, w)
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "", None, 3])
+@pytest.mark.parametrize("layout", ["NCHW", "", None, 3, np.array(["channels_last"])])
 def test_unknown_layout_is_refused(layout: Any) -> None:
     with pytest.raises(ValueError, match=re.escape(f"layout is {layout!r}")):
         ConvGeometry.from_shapes((1, 1, 3), (1, 1, 2), layout=layout)

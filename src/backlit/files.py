@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -21,7 +22,9 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
         content: the bytes, or a function that writes them to the open binary file it is given.
 
     Raises:
-        OSError: the folder does not exist, or cannot be written to; then `path` is as it was.
+        TypeError, ValueError: path is no name of a file.
+        OSError: the folder does not exist or cannot be written to, or path is a folder, a device or a pipe; then it is
+            as it was.
 
     Example:
         >>> import pathlib, tempfile
@@ -30,15 +33,13 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
         ...     print(pathlib.Path(folder, "note.txt").read_text())
         whole
     """
-    path = Path(os.path.realpath(path))
-    if path.is_dir():
-        raise IsADirectoryError(
-            f"path {str(path)!r} is a folder, and a file is to be written: add a file name."
-        )
-    prefix = f".{path.name[:100]}."
+    path = _target(path)
+    old = path.stat() if path.exists() else None
+    prefix = f".{os.fsencode(path.name)[:200].decode(errors='ignore')}."  # a name has at most 255 bytes
     temporary = path.with_name(f"{prefix}{os.getpid()}-{secrets.token_hex(6)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        handle = os.open(temporary, flags, 0o666 if old is None else stat.S_IMODE(old.st_mode))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"path {str(path)!r} lies in a folder that does not exist: create it first."
@@ -57,6 +58,26 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """The file that a path names, links followed, once it is known to be one that can be replaced."""
+    try:
+        name = os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"path is {path!r}, and the name of a file is needed.") from None
+    if "\0" in name:
+        raise ValueError(f"path {name!r} holds a NUL character, which no file's name can.")
+    target = Path(os.path.realpath(name))
+    if target.is_dir():
+        raise IsADirectoryError(
+            f"path {str(target)!r} is a folder, and a file is to be written: add a file name."
+        )
+    if target.exists() and not target.is_file():
+        raise OSError(
+            f"path {str(target)!r} is a device or a pipe, and a file is to be written: give another path."
+        )
+    return target
 
 
 def _remove_orphans(folder: Path, prefix: str) -> None:

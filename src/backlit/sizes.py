@@ -14,8 +14,8 @@ Pads = tuple[tuple[int, int], ...]
 
 def check_layout(layout: Any) -> str:
     """The layout itself, once it is known to be one."""
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}, and it has to be 'channels_first' or 'channels_last'.")
+    if not isinstance(layout, str) or layout not in LAYOUTS:
+        raise ValueError(f"layout is {shown(layout)}, and it has to be 'channels_first' or 'channels_last'.")
     return str(layout)
 
 
@@ -49,27 +49,45 @@ def output_size(size: int, extent: int, stride: int, low: int, high: int) -> int
 
 def integer(name: str, value: Any, minimum: int | None) -> int:
     """`value` as an int; a bool, a float or a number out of range is an error."""
-    try:
-        if isinstance(value, bool) or type(value).__name__ == "bool":  # NumPy's bool too
-            raise TypeError
-        result = index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {shown(value)}, and an integer is needed.") from None
+    if not is_integer(value):
+        raise TypeError(f"{name} is {shown(value)}, and an integer is needed.")
+    result = index(value)
+    check_fits(name, abs(result), "")
     if minimum is not None and result < minimum:
         raise ValueError(f"{name} is {result}, and it has to be at least {minimum}.")
-    check_fits(name, abs(result), "")
     return result
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value is one integer, of Python, NumPy or anyone else; a bool is none."""
+    if isinstance(value, bool) or type(value).__name__ == "bool":  # NumPy's bool too
+        return False
+    try:
+        index(value)
+    except TypeError:
+        return False
+    return True
 
 
 def per_axis(name: str, value: Any, axes: int | None, minimum: int) -> Sizes:
     """`value` as one int per axis; a single int stands for all axes. axes=None takes one to three."""
-    if axes is not None and (not hasattr(value, "__len__") or isinstance(value, (str, bytes))):
-        return (integer(name, value, minimum),) * axes
-    values = tuple(value) if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)) else (value,)
+    values = _listed(value)
+    if values is None:
+        return (integer(name, value, minimum),) * (axes or 1)
     if len(values) != axes if axes is not None else not 1 <= len(values) <= 3:
         wanted = f"{axes}, one per axis" if axes is not None else "one to three"
         raise ValueError(f"{name} is {shown(value)} with {len(values)} values, and {wanted}, are needed.")
     return tuple(integer(name, v, minimum) for v in values)
+
+
+def _listed(value: Any) -> tuple[Any, ...] | None:
+    """The values of a tuple, list or array, or None for what is to be taken as one value."""
+    if is_integer(value) or isinstance(value, (str, bytes)):
+        return None
+    try:
+        return tuple(value)
+    except TypeError:
+        return None
 
 
 def padding_pairs(padding: Any, size: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
@@ -85,10 +103,10 @@ def padding_pairs(padding: Any, size: Sizes, kernel: Sizes, stride: Sizes, dilat
             for i, k, s, d in zip(size, kernel, stride, dilation, strict=True)
         )
         return tuple((total // 2, total - total // 2) for total in totals)
-    if not hasattr(padding, "__len__"):
+    values = _listed(padding)
+    if values is None:
         pad = integer("padding", padding, None)
         return ((pad, pad),) * axes
-    values = tuple(padding) if hasattr(padding, "__iter__") else ()
     if len(values) != axes:
         pair = f" (for a low and a high pad on one axis write ({shown(padding)},))" if axes == 1 else ""
         raise ValueError(
@@ -97,9 +115,7 @@ def padding_pairs(padding: Any, size: Sizes, kernel: Sizes, stride: Sizes, dilat
         )
     result = []
     for value in values:
-        pair_of = (
-            tuple(value) if hasattr(value, "__iter__") and not isinstance(value, str) else (value, value)
-        )
+        pair_of = _listed(value) or (value, value)
         if len(pair_of) != 2:
             raise ValueError(
                 f"padding is {shown(padding)}, and each axis takes one int or a (low, high) pair."
@@ -111,14 +127,18 @@ def padding_pairs(padding: Any, size: Sizes, kernel: Sizes, stride: Sizes, dilat
 def check_fits(what: str, value: int, unit: str) -> None:
     """Raise OverflowError where a size is beyond 64 bits."""
     if value > INT64_MAX:
+        size = f"{value:.3g}" if value < 10**300 else "more than 1e+300"
         raise OverflowError(
-            f"{what} comes to {value:.3g} {unit}".rstrip() + ", more than 64 bits can count (2**63 - 1)."
+            f"{what} comes to {size} {unit}".rstrip() + ", more than 64 bits can count (2**63 - 1)."
         )
 
 
 def shown(value: Any) -> str:
     """`value` for a message, cut to a length that a line can hold."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = f"a {type(value).__name__} too long to show"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

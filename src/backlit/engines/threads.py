@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from operator import index
-from typing import Any
 
 from backlit.engines import native
+from backlit.sizes import integer, shown
 
 _chosen: int | None = None
 _VARIABLES = ("BACKLIT_NUM_THREADS", "OMP_NUM_THREADS")
@@ -22,7 +21,7 @@ def set_num_threads(count: int) -> None:
         >>> set_num_threads(get_num_threads())
     """
     global _chosen
-    _chosen = _checked("count", count)
+    _chosen = integer("count", count, 1)
 
 
 def get_num_threads() -> int:
@@ -35,16 +34,10 @@ def get_num_threads() -> int:
         return _chosen
     for name in _VARIABLES:
         text = os.environ.get(name, "").strip()
-        if text.isdecimal() and int(text) >= 1:
+        if text.isdecimal() and len(text) < 10 and int(text) >= 1:
             return int(text)
         if text and name == "BACKLIT_NUM_THREADS":  # OMP_NUM_THREADS is not ours, and may hold a list
-            raise ValueError(f"{name} is {text!r}, and an integer of at least 1 is needed: export {name}=4.")
+            raise ValueError(
+                f"{name} is {shown(text)}, and an integer of at least 1 is needed: export {name}=4."
+            )
     return native.usable_threads()
-
-
-def _checked(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is {value!r}, and an integer is needed.")
-    if index(value) < 1:
-        raise ValueError(f"{name} is {value}, and it has to be at least 1.")
-    return index(value)
