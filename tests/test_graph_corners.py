@@ -136,6 +136,11 @@ def test_gradient_of_an_element_used_a_million_times_keeps_its_digits(use: Any) 
         (lambda: Tensor([1.0, 2.0]).reshape(3), ValueError, r"shape \(3,\) cannot hold the 2 elements"),
         (lambda: Tensor([1.0, 2.0]).reshape(-1, -1), ValueError, r"shape \(-1, -1\) cannot hold"),
         (lambda: Tensor([1.0, 2.0]).reshape(2.0, 1), ValueError, "all integers"),
+        (lambda: Tensor(np.ones(6)).reshape(-2, 3), ValueError, r"shape \(-2, 3\) cannot hold the 6"),
+        (lambda: Tensor([1.0, 2.0])[[[0, 1], [0]]], ValueError, "index holds a list .* equally long.$"),
+        (lambda: Tensor([1.0, 2.0])[0:2.5], TypeError, "index holds the slice 0:2.5, and .* integers"),
+        (lambda: Tensor([1.0, 2.0])[::0], ValueError, "index holds the slice ::0, .* step .* not 0"),
+        (lambda: Tensor([1.0, 2.0])[[0.5]], IndexError, "does not fit"),
         (
             lambda: Tensor(np.ones((2, 3))).transpose(0, 0),
             ValueError,

@@ -228,12 +228,21 @@ X32, X64 = Tensor(np.ones(2, np.float32)), Tensor(np.ones(2))
         ),
         (lambda: Tensor(np.arange(3)), TypeError, r"data has dtype int64, .* data\.astype\(np\.float32\)"),
         (lambda: Tensor(np.ones(2, np.float16)), TypeError, "data has dtype float16"),
-        (lambda: Tensor(1j), TypeError, "data has dtype complex128"),
-        (lambda: Tensor([[1.0], [1.0, 2.0]]), ValueError, "data is a list that is no array .* equally long"),
-        (lambda: Tensor("abc"), TypeError, "data has dtype"),
+        (lambda: Tensor(1j), TypeError, "data is of type complex, .* pass a NumPy array of np.float32"),
+        (lambda: Tensor([[1.0], [1.0, 2.0]]), ValueError, "data is a list that cannot be .* equally long.$"),
+        (lambda: Tensor("abc"), TypeError, "data is of type str, .* pass a NumPy array"),
+        (lambda: Tensor({}), TypeError, "data is of type dict, .* pass a NumPy array"),
+        (lambda: Tensor(x for x in [1.0]), TypeError, "data is of type generator, .* pass a NumPy array"),
+        (lambda: Tensor(["1"]), TypeError, "data is a list of other things, .* pass a NumPy array"),
+        (lambda: Tensor(2**100), TypeError, r"data holds integers, .* pass np\.asarray\(data, np\.float32\)"),
+        (lambda: Tensor([1.0], requires_grad="yes"), TypeError, "requires_grad is 'yes', and True or False"),
         (lambda: Tensor(None), TypeError, "data is None"),
-        (lambda: Tensor(True), TypeError, "data has dtype bool"),
-        (lambda: Tensor(Tensor(1.0, requires_grad=True)), ValueError, "lose its gradient: write t.numpy()"),
+        (lambda: Tensor(True), TypeError, "data is of type bool"),
+        (
+            lambda: Tensor(Tensor(1.0, requires_grad=True)),
+            ValueError,
+            r"requires a gradient: pass data\.detach\(\)\.$",
+        ),
         (
             lambda: X32 + X64,
             TypeError,
@@ -244,9 +253,19 @@ X32, X64 = Tensor(np.ones(2, np.float32)), Tensor(np.ones(2))
         (lambda: np.ones(2) + X32, TypeError, "in add, .* b is a tensor of float32 .* float64"),
         (lambda: X32 + np.arange(2), TypeError, r"b has dtype int64, .* b\.astype\(np\.float32\)"),
         (lambda: np.array([True, False]) * X32, TypeError, "in mul, .* a has dtype bool"),
-        (lambda: X32 + "abc", TypeError, "in add, .* b has dtype"),
-        (lambda: X32 * [1.0, "x"], ValueError, "in mul, .* b is a list that is no array of numbers"),
-        (lambda: X32 + 1j, TypeError, "b has dtype complex128"),
+        (lambda: X32 + "abc", TypeError, "in add, .* b is of type str"),
+        (lambda: X32 * [1.0, "x"], TypeError, "in mul, .* b is a list that holds more than numbers"),
+        (lambda: X32 * [[1.0], [1.0, 2.0]], ValueError, "in mul, .* b is a list .* equally long.$"),
+        (lambda: X32 * [None, 1.0], TypeError, "in mul, .* b is a list that holds more than numbers"),
+        (lambda: X32 * None, TypeError, r"in mul, y = a \* b: b is None, and a tensor, array or number"),
+        (lambda: X32 * [1e39, 2], OverflowError, r"b is a list with an element that is 1e\+39, .* float32"),
+        (lambda: X32 * [2**200, 2], OverflowError, "b is a list with an element that is .* float32"),
+        (lambda: X64 * [10**400, 2], OverflowError, "b is a list with an element that is inf, .* float64"),
+        (lambda: X64.sum(keepdims=2), TypeError, "keepdims is 2, and True or False is needed"),
+        (lambda: X64.mean(keepdims=1), TypeError, "keepdims is 1, and True or False is needed"),
+        (lambda: X64.max(keepdims="yes"), TypeError, "keepdims is 'yes', and True or False is needed"),
+        (lambda: Tensor(1.0, True).backward(retain=1), TypeError, "retain is 1, and True or False is needed"),
+        (lambda: X32 + 1j, TypeError, "b is of type complex"),
         (lambda: X32 * 1e39, OverflowError, r"in mul, .* b is 1e\+39, which is too large for float32"),
         (lambda: X64 * 10**400, OverflowError, "b is inf, which is too large for float64"),
         (
@@ -274,3 +293,33 @@ def test_tensor_explains_what_it_cannot_do(compute: Any, error: type[Exception],
 def test_infinity_is_a_number_of_either_precision() -> None:
     assert (X32 * float("inf")).numpy().tolist() == [np.inf, np.inf]
     assert (X64 + 1e39).numpy().tolist() == [1e39, 1e39]
+
+
+def test_deepcopy_of_a_leaf_shares_no_memory() -> None:
+    leaf = Tensor([1.0, 2.0], requires_grad=True, name="x")
+    (leaf * leaf).sum().backward()
+    copied = copy.deepcopy(leaf)
+    leaf.data[0] = leaf.grad[0] = 9
+    assert (copied.name, copied.requires_grad) == ("x", True)
+    assert (copied.data.tolist(), copied.grad.tolist()) == ([1.0, 2.0], [2.0, 4.0])
+
+
+def test_deepcopy_refuses_a_computed_tensor_however_long_its_graph() -> None:
+    y = Tensor([1.0], requires_grad=True)
+    for _ in range(3000):
+        y = y + 1
+    with pytest.raises(ValueError, match=r"cannot be deep-copied: .*t\.detach\(\)"):
+        copy.deepcopy(y)
+
+
+@pytest.mark.torch
+def test_tensor_of_torch_that_numpy_cannot_hold_is_refused_with_the_fix(torch: Any) -> None:
+    half = torch.ones(2, dtype=torch.bfloat16)
+    with pytest.raises(TypeError, match=r"data has dtype bfloat16, .* pass data\.float\(\)\.$"):
+        Tensor(half)
+    with pytest.raises(TypeError, match=r"data has dtype float16, .* pass data\.float\(\)\.$"):
+        Tensor(half.half())
+    with pytest.raises(
+        ValueError, match=r"data is a Tensor .* requires a gradient: pass data\.detach\(\)\.$"
+    ):
+        Tensor(torch.ones(2, requires_grad=True))

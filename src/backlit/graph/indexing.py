@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from backlit.graph.arithmetic import Shape
-from backlit.ops.arrays import Array, zeros
+from backlit.ops.arrays import Array, from_sequence, zeros
 
 
 class Selection(NamedTuple):
@@ -60,10 +61,16 @@ def getitem_backward(dy: Array, cache: Selection) -> Array:
 
 def _part(part: Any) -> Any:
     """One component of an index, lists turned into arrays, so that it means the same in the backward."""
-    if part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)):
+    if part is None or part is Ellipsis or isinstance(part, (int, np.integer)):
+        return part
+    if isinstance(part, slice):
+        _check_slice(part)
         return part
     if isinstance(part, list):
-        array = np.asarray(part)
+        try:
+            array = from_sequence("it", part)
+        except ValueError:
+            raise ValueError("index holds a list that selects nothing: make its rows equally long.") from None
         return array if array.size else array.astype(np.intp)
     if isinstance(part, (np.ndarray, np.bool_)):
         return np.asarray(part)
@@ -71,6 +78,17 @@ def _part(part: Any) -> Any:
         f"index holds a {type(part).__name__}, and integers, slices, ..., None, integer arrays and "
         f"boolean masks are what selects elements: pass a NumPy array of integers or bools."
     )
+
+
+def _check_slice(part: slice) -> None:
+    """Raise unless a slice is of integers, with a step that leads somewhere."""
+    ends = ["" if end is None else str(end) for end in (part.start, part.stop, part.step)]
+    text = ":".join(ends if ends[2] else ends[:2])
+    for end in (part.start, part.stop, part.step):
+        if end is not None and not hasattr(end, "__index__"):
+            raise TypeError(f"index holds the slice {text}, and its parts have to be integers or left out.")
+    if part.step is not None and operator.index(part.step) == 0:
+        raise ValueError(f"index holds the slice {text}, and its step has to be an integer that is not 0.")
 
 
 def _shown(index: Any) -> str:
@@ -81,6 +99,8 @@ def _shown(index: Any) -> str:
 def reshape_forward(x: Array, *, shape: Shape) -> tuple[Array, Before]:
     """Give the elements, in row-major order, another shape, of which one size may be -1."""
     try:
+        if any(size < -1 for size in shape):  # NumPy infers any negative one
+            raise ValueError
         return x.reshape(shape), Before(x.shape)
     except (ValueError, TypeError):
         raise ValueError(

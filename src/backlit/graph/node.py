@@ -141,10 +141,8 @@ class Node:
 
     def keywords(self) -> str:
         """The attributes that differ from the rule's defaults, as one would write them in a call."""
-        defaults = _defaults(self.rule.forward)
-        given = [
-            (key, value) for key, value in self.attributes.items() if not _same(value, defaults.get(key))
-        ]
+        usual = defaults(self.rule.forward)
+        given = [(key, value) for key, value in self.attributes.items() if not _same(value, usual.get(key))]
         return ", ".join(f"{key}={_brief(value)}" for key, value in given)
 
     def __repr__(self) -> str:
@@ -232,7 +230,8 @@ class LocalGradient:
 
 
 @cache
-def _defaults(forward: Callable[..., Any]) -> dict[str, Any]:
+def defaults(forward: Callable[..., Any]) -> dict[str, Any]:
+    """The default of every argument of a rule's forward, inspect.Parameter.empty where there is none."""
     return {name: parameter.default for name, parameter in inspect.signature(forward).parameters.items()}
 
 

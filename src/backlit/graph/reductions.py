@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from backlit.graph.arithmetic import Shape, total
+from backlit.ops.arguments import as_flag
 from backlit.ops.arrays import Array, zeros
 
 Axis = int | tuple[int, ...] | None
@@ -31,7 +32,7 @@ class Largest(NamedTuple):
 
 def sum_forward(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Reduced]:
     """Sum over axis."""
-    axes = _axes("sum", axis, x.shape)
+    keepdims, axes = as_flag("keepdims", keepdims), _axes("sum", axis, x.shape)
     return total(x, axes, keepdims=keepdims), Reduced(x.shape, _kept(x.shape, axes))
 
 
@@ -42,7 +43,7 @@ def sum_backward(dy: Array, cache: Reduced) -> Array:
 
 def mean_forward(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Reduced]:
     """Average over axis."""
-    axes = _axes("mean", axis, x.shape)
+    keepdims, axes = as_flag("keepdims", keepdims), _axes("mean", axis, x.shape)
     _some("mean", x.shape, axes)
     cache = Reduced(x.shape, _kept(x.shape, axes))
     return np.asarray(total(x, axes, keepdims=keepdims) / _averaged(cache)), cache
@@ -55,7 +56,7 @@ def mean_backward(dy: Array, cache: Reduced) -> Array:
 
 def max_forward(x: Array, *, axis: Axis = None, keepdims: bool = False) -> tuple[Array, Largest]:
     """Find the largest element over axis; NaN where there is one."""
-    axes = _axes("max", axis, x.shape)
+    keepdims, axes = as_flag("keepdims", keepdims), _axes("max", axis, x.shape)
     _some("max", x.shape, axes)
     rows = _rows(x, axes)  # (*sizes of the axes that stay, elements to choose from)
     position = np.asarray(rows.argmax(axis=-1))  # the first of several, and NaN counts as the largest

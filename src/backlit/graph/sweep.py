@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backlit.graph.literals import PLAIN, as_numbers
 from backlit.graph.node import Node
-from backlit.ops.arrays import Array
+from backlit.ops.arrays import Array, as_upstream
 
 if TYPE_CHECKING:
     from backlit.graph.tensor import Tensor
@@ -68,6 +69,29 @@ def sweep(root: Tensor, upstream: Array, *, retain: bool) -> dict[Tensor, Array]
         if not retain:
             node.free()
     return received
+
+
+def upstream_of(root: Tensor, gradient: Any) -> Array:
+    """The gradient that a sweep from root starts with: the given one, checked, or the 1 of a single number.
+
+    Raises:
+        TypeError, ValueError: as `Tensor.backward`.
+    """
+    if not root.requires_grad:
+        raise ValueError(
+            "this tensor depends on nothing that requires a gradient: make the inputs with "
+            "Tensor(x, requires_grad=True), and compute outside of no_grad."
+        )
+    if gradient is None:
+        if root.size != 1:
+            raise ValueError(
+                f"backward of a tensor of shape {root.shape} needs gradient, an array of that shape: "
+                f"pass one, or reduce to a single number first, with sum() or mean()."
+            )
+        return np.ones(root.shape, root.dtype)
+    if isinstance(gradient, PLAIN):
+        gradient = as_numbers("gradient", gradient, root.dtype)
+    return as_upstream("gradient", gradient, root.shape, root.dtype)
 
 
 def accumulate(root: Tensor, upstream: Array, *, retain: bool) -> None:

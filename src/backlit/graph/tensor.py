@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from copy import deepcopy
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 
 from backlit.graph.literals import PLAIN, as_numbers, as_sizes, from_python
 from backlit.graph.mode import is_grad_enabled
-from backlit.graph.node import Node
+from backlit.graph.node import Node, defaults
 from backlit.graph.reductions import Axis
 from backlit.graph.rule import Rule
 from backlit.graph.rules import RULES
-from backlit.graph.sweep import accumulate, sweep
-from backlit.ops.arrays import Array, as_array, as_upstream
+from backlit.graph.sweep import accumulate, sweep, upstream_of
+from backlit.ops.arguments import as_flag
+from backlit.ops.arrays import Array, as_array
 
 
 class Tensor:
@@ -22,6 +24,9 @@ class Tensor:
 
     Operations on tensors are recorded when one of them requires a gradient; `backward` then applies the chain
     rule, d loss / d input = d loss / d output * d output / d input, from the loss back to every leaf.
+
+    Indices follow NumPy, also where its result has another shape than PyTorch's: in x[0, :, [1, 1]] the integer
+    counts as an array that the slice separates from the other, so that the axis of the two comes first.
 
     Attributes:
         data: the array. It is shared with the array that the tensor was made from.
@@ -62,7 +67,7 @@ class Tensor:
             data = from_python(data)
         self.data = as_array("data", data)
         self.grad = None
-        self.requires_grad = requires_grad
+        self.requires_grad = as_flag("requires_grad", requires_grad)
         self.node = None
         self.name = name
 
@@ -118,6 +123,18 @@ class Tensor:
             raise TypeError("as an array it would lose its gradient: write t.numpy() to say so")
         return np.array(self.data, dtype, copy=copy)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A leaf with arrays of its own; with an operation its whole graph would have to follow."""
+        if self.node is not None:
+            raise ValueError(
+                "a computed tensor cannot be deep-copied: copy its values, deepcopy(t.detach())."
+            )
+        clone = memo[id(self)] = type(self).__new__(type(self))
+        for state in cast("tuple[dict[str, Any] | None, ...]", self.__getstate__()):  # __dict__, slots
+            for name, value in (state or {}).items():
+                setattr(clone, name, deepcopy(value, memo))
+        return clone
+
     def __len__(self) -> int:
         if not self.data.ndim:
             raise TypeError("len() of a tensor without axes: a single number has no length.")
@@ -171,7 +188,8 @@ class Tensor:
             >>> x.grad, y.grad
             (array([ 6., 80.]), array([ 1., 10.]))
         """
-        accumulate(self, _upstream(self, gradient), retain=retain)
+        retain = as_flag("retain", retain)
+        accumulate(self, upstream_of(self, _bare(gradient)), retain=retain)
 
     def zero_grad(self) -> None:
         """Forget the gradient: .grad is None again."""
@@ -229,22 +247,22 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> Any:
-        return self.data == _compared(other)
+        return self.data == _bare(other)
 
     def __ne__(self, other: object) -> Any:
-        return self.data != _compared(other)
+        return self.data != _bare(other)
 
     def __lt__(self, other: Any) -> Any:
-        return self.data < _compared(other)
+        return self.data < _bare(other)
 
     def __le__(self, other: Any) -> Any:
-        return self.data <= _compared(other)
+        return self.data <= _bare(other)
 
     def __gt__(self, other: Any) -> Any:
-        return self.data > _compared(other)
+        return self.data > _bare(other)
 
     def __ge__(self, other: Any) -> Any:
-        return self.data >= _compared(other)
+        return self.data >= _bare(other)
 
     # --- methods
 
@@ -333,7 +351,7 @@ def gradients(root: Tensor, upstream: Any = None) -> dict[Tensor, Array]:
         6.0
     """
     with np.errstate(all="ignore"):
-        return sweep(root, _upstream(root, upstream), retain=True)
+        return sweep(root, upstream_of(root, _bare(upstream)), retain=True)
 
 
 def _constant(array: Array) -> Tensor:
@@ -365,7 +383,10 @@ def _operands(rule: Rule, inputs: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
                         f"{dtype}: make all from arrays of one precision, with .astype(np.{dtype})."
                     )
                 dtype = value.data.dtype
-            elif value is not None and not isinstance(value, PLAIN):
+            elif value is None:
+                if defaults(rule.forward)[rule.inputs[i]] is not None:
+                    raise TypeError(f"{rule.inputs[i]} is None, and a tensor, array or number is needed.")
+            elif not isinstance(value, PLAIN):
                 operands[i] = _constant(as_array(rule.inputs[i], value, dtype=dtype))
                 dtype = operands[i].data.dtype
         for i, value in enumerate(operands):
@@ -376,25 +397,5 @@ def _operands(rule: Rule, inputs: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
     return tuple(operands)
 
 
-def _upstream(root: Tensor, gradient: Any) -> Array:
-    if not root.requires_grad:
-        raise ValueError(
-            "this tensor depends on nothing that requires a gradient: make the inputs with "
-            "Tensor(x, requires_grad=True), and compute outside of no_grad."
-        )
-    if gradient is None:
-        if root.size != 1:
-            raise ValueError(
-                f"backward of a tensor of shape {root.shape} needs gradient, an array of that shape: "
-                f"pass one, or reduce to a single number first, with sum() or mean()."
-            )
-        return np.ones(root.shape, root.dtype)
-    if isinstance(gradient, Tensor):
-        gradient = gradient.data
-    elif isinstance(gradient, PLAIN):
-        gradient = as_numbers("gradient", gradient, root.dtype)
-    return as_upstream("gradient", gradient, root.shape, root.dtype)
-
-
-def _compared(other: object) -> Any:
+def _bare(other: object) -> Any:
     return other.data if isinstance(other, Tensor) else other

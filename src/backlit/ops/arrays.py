@@ -9,7 +9,16 @@ from numpy.typing import DTypeLike
 
 from backlit.engines.memory import Array, empty, zeros
 
-__all__ = ["Array", "as_array", "as_integers", "as_upstream", "check_cache", "empty", "zeros"]
+__all__ = [
+    "Array",
+    "as_array",
+    "as_integers",
+    "as_upstream",
+    "check_cache",
+    "empty",
+    "from_sequence",
+    "zeros",
+]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _Cache = TypeVar("_Cache")
@@ -40,7 +49,7 @@ def as_array(name: str, value: Any, *, dtype: DTypeLike | None = None) -> Array:
     if type(value) is np.ndarray and value.dtype in _FLOATS and value.dtype.isnative:
         array = value
     else:
-        array = _floating(name, _exported(name, value))
+        array = _floating(name, value, _exported(name, value))
     if dtype is not None and array.dtype != dtype:
         raise TypeError(
             f"{name} has dtype {array.dtype} where the other arguments have {np.dtype(dtype)}: "
@@ -72,9 +81,8 @@ def as_integers(name: str, value: Any) -> Array:
     """
     array = _exported(name, value)
     if array.dtype.kind not in "iu":
-        raise TypeError(
-            f"{name} has dtype {array.dtype}, and an integer array is needed: pass {name}.astype(np.int64)."
-        )
+        fix = _conversion(name, value, array, "np.int64", "long")
+        raise TypeError(f"{name} {_kind(value, array)}, and an integer array is needed: {fix}.")
     return array
 
 
@@ -101,6 +109,13 @@ def _exported(name: str, value: Any) -> Array:
         raise TypeError(
             f"{name} is a masked array, whose mask would be lost: fill it first, {name}.filled(0)."
         )
+    if getattr(value, "requires_grad", None) is True:  # a tensor, of ours or of another library
+        raise ValueError(
+            f"{name} is a {type(value).__name__} that cannot be read as an array while it requires a gradient: "
+            f"pass {name}.detach()."
+        )
+    if isinstance(value, (list, tuple)):
+        return from_sequence(name, value)
     try:
         if hasattr(value, "__array__") or not hasattr(value, "__dlpack__"):
             return np.asarray(value)
@@ -108,17 +123,61 @@ def _exported(name: str, value: Any) -> Array:
     except MemoryError:
         raise
     except Exception as error:
+        kind = str(getattr(value, "dtype", ""))
+        if kind.startswith("torch.") and kind.removeprefix("torch.").startswith(("bfloat", "float8")):
+            raise TypeError(
+                f"{name} has dtype {kind.removeprefix('torch.')}, which NumPy does not have: pass {name}.float()."
+            ) from error
         raise ValueError(
             f"{name} is a {type(value).__name__} that cannot be read as an array ({error}): "
             f"pass a NumPy array of float32 or float64."
         ) from error
 
 
-def _floating(name: str, array: Array) -> Array:
+def from_sequence(name: str, value: Any) -> Array:
+    """Nested lists as an array of whatever they hold.
+
+    Raises:
+        ValueError: the rows differ in length.
+    """
+    try:
+        return np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{name} is a {type(value).__name__} that cannot be read as an array: make its rows equally long."
+        ) from error
+
+
+def _floating(name: str, value: Any, array: Array) -> Array:
     """`array` in native byte order, once its dtype is known to be float32 or float64."""
     native = array.dtype.newbyteorder("=")
     if native not in _FLOATS:
-        raise TypeError(
-            f"{name} has dtype {array.dtype}, and gradients need float32 or float64: pass {name}.astype(np.float32)."
-        )
+        fix = _conversion(name, value, array, "np.float32", "float")
+        raise TypeError(f"{name} {_kind(value, array)}, and gradients need float32 or float64: {fix}.")
     return np.asarray(array, native)
+
+
+def _kind(value: Any, array: Array) -> str:
+    """What an argument is that was not wanted: "is of type dict", "is a list of int64", "has dtype int64"."""
+    if hasattr(value, "dtype"):
+        return f"has dtype {array.dtype}"
+    if isinstance(value, (list, tuple)):
+        return (
+            f"is a {type(value).__name__} of {array.dtype if array.dtype.kind in 'biufc' else 'other things'}"
+        )
+    return f"is of type {type(value).__name__}"
+
+
+def _conversion(name: str, value: Any, array: Array, dtype: str, method: str) -> str:
+    """The nearest way from `value`, which was read as `array`, to what is needed."""
+    if array.dtype.kind == "O" and array.size and all(isinstance(item, int) for item in array.flat):
+        return f"pass np.asarray({name}, {dtype})"  # beyond 64 bits
+    if array.dtype.kind not in "biuf":
+        return f"pass a NumPy array of {dtype}"
+    if hasattr(value, "astype"):
+        return f"pass {name}.astype({dtype})"
+    if str(getattr(value, "dtype", "")).startswith("torch."):
+        return f"pass {name}.{method}()"
+    return f"pass np.asarray({name}, {dtype})"

@@ -52,6 +52,8 @@ def gradient_of(index: int, parameter: Parameter) -> Array | None:
     if gradient is None:
         return None
     fix = "assign .grad an array like the parameter, or None"
+    if isinstance(gradient, np.generic):  # what NumPy makes of arrays without axes
+        gradient = np.asarray(gradient)
     if not isinstance(gradient, np.ndarray):
         raise TypeError(
             f"grad of parameter {index} is a {type(gradient).__name__}, and a NumPy array is needed: {fix}."
