@@ -212,6 +212,36 @@ def test_sequential_slice_is_a_sequential_over_the_same_modules() -> None:
     assert isinstance(net[:2], nn.Sequential)
 
 
+def test_sequential_takes_another_module_in_the_place_of_one() -> None:
+    model = nn.Sequential({"first": nn.Linear(2, 3), "last": nn.ReLU()})
+    model[-1] = nn.Tanh()
+    assert [(name, type(child)) for name, child in model.named_children()] == [
+        ("first", nn.Linear),
+        ("last", nn.Tanh),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("index", "left"), [(1, ["0", "1", "2"]), (slice(1, 3), ["0", "1"]), (-4, ["0", "1", "2"])]
+)
+def test_sequential_without_a_module_is_numbered_anew(index: Any, left: list[str]) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Tanh(), nn.Sigmoid())
+    kept = list(model)
+    del kept[index], model[index]
+    assert [name for name, _ in model.named_children()] == left
+    assert list(model) == kept
+
+
+def test_sequential_refuses_to_change_a_position_it_does_not_have() -> None:
+    model = nn.Sequential(nn.ReLU())
+    with pytest.raises(IndexError, match="index is 1, and Sequential has 1 modules"):
+        model[1] = nn.Tanh()
+    with pytest.raises(IndexError, match="index is -2, and Sequential has 1 modules"):
+        del model[-2]
+    with pytest.raises(TypeError, match=r"module '0' is 'tanh', and an nn.Module is needed"):
+        model[0] = "tanh"  # type: ignore[assignment]
+
+
 def test_sequential_without_modules_returns_its_input() -> None:
     x = Tensor([1.0])
     assert nn.Sequential()(x) is x

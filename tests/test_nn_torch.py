@@ -212,6 +212,7 @@ LOSSES = [
     ("CrossEntropyLoss", {"reduction": "sum"}, (5, 4)),
     ("CrossEntropyLoss", {"reduction": "none"}, (5, 4)),
     ("CrossEntropyLoss", {"label_smoothing": 0.2}, (5, 4)),
+    ("CrossEntropyLoss", {"label_smoothing": 1.0, "ignore_index": 2}, (5, 4)),
     ("CrossEntropyLoss", {"weight": [1.0, 2.0, 0.5, 3.0], "label_smoothing": 0.1}, (5, 4)),
     ("CrossEntropyLoss", {"weight": [1.0, 2.0, 0.5, 3.0], "reduction": "sum"}, (2, 4, 3, 3)),
     ("MSELoss", {}, (5, 4)),

@@ -52,6 +52,22 @@ def test_cross_entropy_smoothing_by_hand() -> None:
     assert_close(cross_entropy_backward(1.0, cache), [np.array([1 / 8, 2 / 8, 5 / 8]) - target], terms=8)
 
 
+def test_cross_entropy_leaves_ignored_labels_out_by_hand() -> None:
+    logits = np.vstack([LOGITS, np.full((1, 3), np.nan)])
+    loss, cache = cross_entropy_forward(logits, [2, 1, -100], weight=np.array([7.0, 3.0, 1.0]))
+    assert_close(loss, (1 * math.log(8 / 5) + 3 * math.log(8 / 3)) / 4, terms=8)
+    expected = np.array([[1, 2, 5 - 8], [3 * 4, 3 * (3 - 8), 3 * 1], [0, 0, 0]]) / 8 / 4
+    assert_close(cross_entropy_backward(1.0, cache), expected, terms=8)
+
+
+def test_cross_entropy_of_ignored_labels_alone_has_a_sum_and_no_mean() -> None:
+    loss, cache = cross_entropy_forward(LOGITS, [2, 2], ignore_index=2, reduction="sum")
+    assert loss == 0
+    np.testing.assert_array_equal(cross_entropy_backward(1.0, cache), np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"labels are all 2, the ignore_index, and the mean of no losses"):
+        cross_entropy_forward(LOGITS, [2, 2], ignore_index=2)
+
+
 def test_cross_entropy_with_every_option_equals_its_definition(rng: np.random.Generator) -> None:
     logits, weight = rng.standard_normal((3, 4, 2, 5)), rng.uniform(0.5, 2, 4)
     labels = rng.integers(0, 4, (3, 2, 5))
@@ -231,8 +247,8 @@ def test_cross_entropy_of_a_single_class_is_zero() -> None:
         (
             LOGITS,
             LABELS,
-            {"label_smoothing": 1.0},
-            r"label_smoothing is 1, and a number from 0 up to, but not includ",
+            {"label_smoothing": 1.5},
+            r"label_smoothing is 1.5, and a number from 0 to 1",
         ),
         (LOGITS, LABELS, {"label_smoothing": -0.1}, r"label_smoothing is -0.1, and a number from 0"),
         (LOGITS, LABELS, {"label_smoothing": np.nan}, r"label_smoothing is nan, and a number from 0"),
@@ -280,9 +296,9 @@ def test_cross_entropy_says_what_does_not_fit(logits: Any, labels: Any, options:
         (
             [0.0, 1.0],
             {},
-            r"labels has dtype float64, and an integer array is needed: pass labels.astype\(np.int64\)",
+            r"labels is a list of float64, and an integer array is needed: pass np.asarray\(labels, np.int64\)",
         ),
-        ([True, False], {}, r"labels has dtype bool, and an integer array is needed"),
+        ([True, False], {}, r"labels is a list of bool, and an integer array is needed"),
         (np.ma.masked_array([0, 1], [False, True]), {}, r"labels is a masked array"),
         (None, {}, r"labels is None"),
         (LABELS, {"label_smoothing": True}, r"label_smoothing is True, and a number from 0"),
@@ -346,10 +362,12 @@ def test_mse_refuses_an_unknown_reduction() -> None:
 @floats
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("ignore_index", [-100, 3])
 @pytest.mark.parametrize("spatial", [(), (4, 5)])
 def test_cross_entropy_equals_pytorch(
     spatial: tuple[int, ...],
+    ignore_index: int,
     smoothing: float,
     weighted: bool,
     reduction: str,
@@ -359,9 +377,15 @@ def test_cross_entropy_equals_pytorch(
 ) -> None:
     logits = (3 * rng.standard_normal((16, 10, *spatial))).astype(dtype)
     labels = rng.integers(0, 10, (16, *spatial))
+    labels.reshape(-1)[::5] = ignore_index
     weight = rng.uniform(0.1, 3, 10).astype(dtype) if weighted else None
     loss, cache = cross_entropy_forward(
-        logits, labels, weight=weight, label_smoothing=smoothing, reduction=reduction
+        logits,
+        labels,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=smoothing,
+        reduction=reduction,
     )
     dloss = np.asarray(rng.standard_normal(loss.shape), dtype)
     tensor = torch.tensor(logits, requires_grad=True)
@@ -369,6 +393,7 @@ def test_cross_entropy_equals_pytorch(
         tensor,
         torch.tensor(labels),
         weight=None if weight is None else torch.tensor(weight),
+        ignore_index=ignore_index,
         label_smoothing=smoothing,
         reduction=reduction,
     )

@@ -23,14 +23,31 @@ class _Ordered(Module):
     @overload
     def __getitem__(self, index: slice) -> Self: ...
     def __getitem__(self, index: int | slice) -> Module | Self:
-        items = list(self.named_children())
         if isinstance(index, slice):
             part = type(self)()
-            for name, module in items[index]:
+            for name, module in list(self.named_children())[index]:
                 part.add_module(name if isinstance(self, Sequential) else str(len(part)), module)
             return part
+        return self._item(index)[1]
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        """Put another module at a position; it takes over the name."""
+        self.add_module(self._item(index)[0], module)
+
+    def __delitem__(self, index: int | slice) -> None:
+        """Take modules out; those that stay are named by their positions, as PyTorch does."""
+        items = list(self.named_children())
+        gone = items[index] if isinstance(index, slice) else [self._item(index)]
+        names = {name for name, _ in gone}
+        stay = [module for name, module in items if name not in names]
+        self._modules.clear()
+        self.extend(stay)
+
+    def _item(self, index: int) -> tuple[str, Module]:
+        """The module at a position, with its name."""
+        items = list(self.named_children())
         try:
-            return items[index][1]
+            return items[index]
         except IndexError:
             raise IndexError(
                 f"index is {index}, and {type(self).__name__} has {len(items)} modules."

@@ -119,20 +119,27 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
 
 
 def cross_entropy(
-    x: Any, target: Any, weight: Array | None = None, *, reduction: str = "mean", label_smoothing: float = 0.0
+    x: Any,
+    target: Any,
+    weight: Array | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """The negative log-likelihood -log(softmax(x)[target]), averaged or summed over the batch.
 
     Args:
         x: logits (N, K) or (N, K, *spatial).
-        target: integer labels (N,) or (N, *spatial), in 0..K-1: an array, or a Tensor.
+        target: integer labels (N,) or (N, *spatial), in 0..K-1 or ignore_index: an array, or a Tensor.
         weight: (K,), a factor for each class; "mean" then divides by the sum of the factors.
+        ignore_index: the label without loss and gradient, which the mean does not count.
         reduction: "mean", "sum" or "none".
         label_smoothing: the share, 0 to 1, of each label that is spread evenly over all classes.
     """
     labels = target.data if isinstance(target, Tensor) else target
-    options = {"weight": weight, "label_smoothing": label_smoothing, "reduction": reduction}
-    return apply("cross_entropy", x, labels=labels, **options)
+    options = {"label_smoothing": label_smoothing, "reduction": reduction}
+    return apply("cross_entropy", x, labels=labels, weight=weight, ignore_index=ignore_index, **options)
 
 
 def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:

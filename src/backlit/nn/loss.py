@@ -9,6 +9,7 @@ from backlit.nn import functional
 from backlit.nn.module import Module
 from backlit.ops.arguments import as_choice, as_number
 from backlit.ops.arrays import Array
+from backlit.sizes import integer
 
 
 class _Loss(Module):
@@ -27,6 +28,8 @@ class CrossEntropyLoss(_Loss):
 
     Args:
         weight: (K,), a factor for each class; "mean" then divides by the sum of the factors that were used.
+        ignore_index: the label without loss and gradient, which the mean does not count; where all labels of a
+            batch are ignored, their mean is a ValueError (PyTorch gives NaN).
         reduction: "mean", "sum" or "none".
         label_smoothing: the share, 0 to 1, of each label that is spread evenly over all classes.
 
@@ -41,15 +44,23 @@ class CrossEntropyLoss(_Loss):
 
     weight: Array | None
 
-    def __init__(self, weight: Any = None, *, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        weight: Any = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__(reduction)
         self.register_buffer("weight", weight)
+        self.ignore_index = integer("ignore_index", ignore_index, None)
         self.label_smoothing = as_number("label_smoothing", label_smoothing, 0, 1)
 
     def forward(self, x: Any, target: Any) -> Tensor:
         """Map logits x (N, K, *spatial) and labels (N, *spatial) to the loss, 0-d unless reduction="none"."""
         options: dict[str, Any] = {"reduction": self.reduction, "label_smoothing": self.label_smoothing}
-        return functional.cross_entropy(x, target, self.weight, **options)
+        return functional.cross_entropy(x, target, self.weight, ignore_index=self.ignore_index, **options)
 
 
 class MSELoss(_Loss):

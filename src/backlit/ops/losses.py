@@ -11,6 +11,7 @@ import numpy as np
 from backlit.ops.arguments import as_choice, as_number
 from backlit.ops.arrays import Array, as_array, as_integers, as_upstream, check_cache, empty
 from backlit.ops.softmax import shifted
+from backlit.sizes import integer
 
 __all__ = [
     "CrossEntropyCache",
@@ -30,7 +31,8 @@ class CrossEntropyCache:
 
     e: Array  # (N, K, S): exp(logits - max(logits)), S = prod(spatial)
     s: Array  # (N, S) float64: the sum of e over the classes
-    labels: Array  # (N, S) integers
+    labels: Array  # (N, S) integers, 0 where ignored
+    ignored: Array | None  # (N, S) bools; None where no label is
     weight: Array | None  # (K,) float64
     label_smoothing: float
     divisor: float  # of the mean; 1 for the other reductions
@@ -52,6 +54,7 @@ def cross_entropy_forward(
     labels: Any,
     *,
     weight: Any | None = None,
+    ignore_index: int = -100,
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> tuple[Array, CrossEntropyCache]:
@@ -61,14 +64,15 @@ def cross_entropy_forward(
         t[n, k] = weight[k] * ((1 - label_smoothing) * [k == labels[n]] + label_smoothing / K)
 
     The mean divides the sum of loss[n] by the sum of weight[labels[n]], as PyTorch does; without weights that
-    is the number of labels. Where the logits have spatial axes, every position has a label of its own.
+    is the number of labels. Where the logits have spatial axes, every position has a label of its own. A label
+    that is ignore_index has no loss, gives no gradient and does not count in the mean.
 
     Args:
         logits: (N, K) or (N, K, *spatial), float32 or float64.
-        labels: (N,) or (N, *spatial), integers from 0 to K - 1.
+        labels: (N,) or (N, *spatial), integers from 0 to K - 1, or ignore_index.
         weight: (K,) of the logits' dtype, finite and at least 0: what each class counts; None for 1.
-        label_smoothing: the part of the target that is spread over all classes, from 0 up to, but not
-            including, 1.
+        ignore_index: the label of what has no right answer, such as padding; it may be a class, too.
+        label_smoothing: the part of the target that is spread over all classes, from 0 to 1.
         reduction: "mean", "sum", or "none" for the loss of each label.
 
     Returns:
@@ -78,7 +82,8 @@ def cross_entropy_forward(
     Raises:
         TypeError: the labels are no integers, or another argument is of the wrong kind or precision.
         ValueError: the shapes do not fit, a label is out of range, or a mean is asked for that does not exist:
-            that of an empty batch, or of labels whose weights are all 0.
+            that of an empty batch, of labels that are all ignored (PyTorch gives NaN), or of labels whose
+            weights are all 0.
 
     Source:
         J. Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990; the smoothing:
@@ -91,22 +96,30 @@ def cross_entropy_forward(
     """
     logits = as_array("logits", logits)
     reduction = as_choice("reduction", reduction, _REDUCTIONS)
-    smoothing = as_number("label_smoothing", label_smoothing, 0, 1, below=True)
-    labels = _labels(labels, _checked_shape(logits))
+    smoothing = as_number("label_smoothing", label_smoothing, 0, 1)
+    ignored_label = integer("ignore_index", ignore_index, None)
+    labels, ignored = _labels(labels, _checked_shape(logits), ignored_label)
     weights = None if weight is None else _weights(weight, logits)
     if reduction == "mean" and labels.size == 0:
         raise ValueError(
             f"logits has shape {logits.shape}, and the mean of no losses does not exist: "
             f'skip the empty batch, or pass reduction="sum".'
         )
+    if reduction == "mean" and ignored is not None and ignored.all():
+        raise ValueError(
+            f"labels are all {ignored_label}, the ignore_index, and the mean of no losses does not exist: "
+            f'skip the batch, or pass reduction="sum".'
+        )
     batch, classes, *spatial = logits.shape
     loss_shape = labels.shape if reduction == "none" else ()
     labels = labels.reshape(batch, prod(spatial))
+    ignored = None if ignored is None else ignored.reshape(labels.shape)
 
     with np.errstate(all="ignore"):
         divisor = 1.0
         if reduction == "mean":
-            divisor = float(labels.size if weights is None else weights[labels].sum())
+            counted = labels if ignored is None else labels[~ignored]
+            divisor = float(counted.size if weights is None else weights[counted].sum())
         if divisor == 0:
             raise ValueError(
                 "weight is 0 for every label that occurs, and then their weighted mean does not exist: "
@@ -125,11 +138,15 @@ def cross_entropy_forward(
             total = classes if weights is None else weights.sum()
             losses *= 1 - smoothing
             losses += smoothing / classes * (total * log_s - everywhere)
+        if ignored is not None:
+            losses[ignored] = 0
         loss = empty(loss_shape, logits.dtype)
         loss[...] = (
             losses.reshape(loss_shape) if reduction == "none" else np.add.reduce(losses, axis=None) / divisor
         )
-    return loss, CrossEntropyCache(e, s, labels, weights, smoothing, divisor, logits.shape, loss_shape)
+    return loss, CrossEntropyCache(
+        e, s, labels, ignored, weights, smoothing, divisor, logits.shape, loss_shape
+    )
 
 
 def cross_entropy_backward(dloss: Any, cache: CrossEntropyCache) -> Array:
@@ -137,8 +154,8 @@ def cross_entropy_backward(dloss: Any, cache: CrossEntropyCache) -> Array:
 
         dlogits[n, k] = dloss[n] * (softmax(logits[n])[k] * (sum over j of t[n, j]) - t[n, k])
 
-    with t from cross_entropy_forward; without weights the sum over j is 1. Here dloss[n] is dloss for "sum",
-    dloss over the mean's divisor for "mean". Labels and weights have no gradient.
+    with t from cross_entropy_forward, 0 for a label that is ignored; without weights the sum over j is 1. Here
+    dloss[n] is dloss for "sum", dloss over the mean's divisor for "mean". Labels and weights have no gradient.
 
     Args:
         dloss: the upstream gradient, a number or 0-d array (1.0 where the loss is the end); for "none" an
@@ -179,6 +196,8 @@ def cross_entropy_backward(dloss: Any, cache: CrossEntropyCache) -> Array:
         # At the label t cancels most of a confident softmax: in float64, and from softmax - 1.
         missing = e.reshape(-1).take(positions) / s - 1
         result.reshape(-1)[positions] = upstream * (mass * missing + spread * (total - own))
+        if cache.ignored is not None:
+            np.copyto(result, 0, where=cache.ignored[:, np.newaxis])
     return dlogits
 
 
@@ -286,8 +305,12 @@ def _checked_shape(logits: Array) -> tuple[int, ...]:
     return logits.shape
 
 
-def _labels(value: Any, shape: tuple[int, ...]) -> Array:
-    """The labels as a fresh array (N, *spatial) of indices, each known to name one of the K classes."""
+def _labels(value: Any, shape: tuple[int, ...], ignored_label: int) -> tuple[Array, Array | None]:
+    """The labels as a fresh array (N, *spatial) of indices, each known to name one of the K classes.
+
+    Returns:
+        The labels, 0 where they are the ignored one, and where that is; None for nowhere.
+    """
     labels = as_integers("labels", value)
     classes, needed = shape[1], (shape[0], *shape[2:])
     if labels.shape != needed:
@@ -295,14 +318,21 @@ def _labels(value: Any, shape: tuple[int, ...]) -> Array:
         raise ValueError(
             f"labels has shape {labels.shape}, and logits of shape {shape} need labels of shape {needed}: {fix}."
         )
-    if labels.size and (labels.min() < 0 or labels.max() >= classes):
-        wrong = np.argwhere((labels < 0) | (labels >= classes))[0]
-        position = tuple(int(index) for index in wrong)
+    where = np.asarray(labels == ignored_label)
+    ignored = where if where.any() else None
+    wrong = (labels < 0) | (labels >= classes)
+    if ignored is not None:
+        wrong &= ~ignored
+    if wrong.any():
+        position = tuple(int(index) for index in np.argwhere(wrong)[0])
         raise ValueError(
             f"labels[{', '.join(map(str, position))}] is {labels[position]}, and logits of shape {shape} "
             f"have the classes 0 to {classes - 1}."
         )
-    return labels.astype(np.intp, order="C")
+    indices = labels.astype(np.intp, order="C")
+    if ignored is not None:
+        indices[ignored] = 0
+    return indices, ignored
 
 
 def _weights(value: Any, logits: Array) -> Array:
