@@ -203,3 +203,8 @@ def test_saliency_keeps_shape_and_dtype() -> None:
 def test_saliency_refuses_outputs_that_are_no_logits() -> None:
     with pytest.raises(ValueError, match=r"model returns the shape \(4, 4, 4, 4\), and saliency needs"):
         saliency(model()[0], data(4)[0])
+
+
+def test_saliency_refuses_a_model_that_is_none() -> None:
+    with pytest.raises(TypeError, match=r"^model is None, and has to be a backlit\.nn\.Module\.$"):
+        saliency(None, data()[0])  # type: ignore[arg-type]

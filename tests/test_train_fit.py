@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from backlit import nn, optim
 from backlit.ops import random
 from backlit.train import Run, evaluate, fit, predict
+from backlit.train.checkpoint import Checkpoint
 from tolerance import assert_close
 
 SAMPLES, FEATURES, CLASSES = 23, 4, 3
@@ -460,3 +462,55 @@ def test_evaluate_averages_over_samples_whatever_the_batches() -> None:
     measured = evaluate(model, X, Y, batch_size=7)
     assert_close(measured["loss"], -np.log(p[np.arange(SAMPLES), Y]).mean(), terms=SAMPLES)
     assert measured["accuracy"] == (p.argmax(axis=1) == Y).mean()
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse", nn.CrossEntropyLoss()], ids=str)
+def test_fit_and_evaluate_refuse_targets_of_uneven_rows(loss: Any) -> None:
+    x = data()[0][:2]
+    for call in (lambda y: quiet(linear(), (x, y), loss=loss), lambda y: evaluate(linear(), x, y, loss=loss)):
+        with pytest.raises(ValueError, match=r"^y is a list that cannot be read as an array"):
+            call([[1], [1, 2]])
+
+
+def test_predict_evaluate_and_fit_refuse_a_model_that_is_none() -> None:
+    x, y = data()
+    for call in (
+        lambda model: predict(model, x),
+        lambda model: evaluate(model, x, y),
+        lambda model: quiet(model, (x, y)),
+    ):
+        with pytest.raises(TypeError, match=r"^model is None, and has to be a backlit\.nn\.Module\.$"):
+            call(None)
+        with pytest.raises(TypeError, match=r"^model is a str, and has to be a backlit\.nn\.Module\.$"):
+            call("m")
+
+
+@pytest.mark.parametrize("model", [nn.Sequential(), nn.Flatten(0)], ids=["identity", "view"])
+def test_predict_shares_no_memory_with_its_input(model: nn.Module) -> None:
+    x = np.ones((3, 4), np.float32)
+    assert not np.shares_memory(predict(model, x), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("a", None, r"a callback set run\.metrics\['a'\] to None, and a number is needed"),
+        ("a", "much", r"run\.metrics\['a'\] to 'much', and a number is needed"),
+        ("a", np.zeros(2), r"run\.metrics\['a'\] to array"),
+        (3, 1.0, r"run\.metrics\[3\], and the name of a column is a text"),
+    ],
+)
+def test_fit_names_a_metric_that_is_no_number_and_keeps_the_row(
+    tmp_path: Path, name: Any, value: Any, message: str
+) -> None:
+    seen: list[Run] = []
+
+    def spoil(event: str, run: Run) -> None:
+        seen.append(run)
+        if event == "epoch" and run.epoch == 2:
+            run.metrics[name] = value
+
+    with pytest.raises(TypeError, match=message):
+        quiet(linear(), data(), epochs=3, callbacks=[spoil], checkpoint=tmp_path / "c")
+    assert seen[0].history["epoch"] == [1, 2]
+    assert [row["epoch"] for row in Checkpoint.read(tmp_path / "c").progress["history"]] == [1, 2]

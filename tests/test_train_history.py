@@ -77,9 +77,46 @@ def test_csv_is_what_other_readers_expect(tmp_path: Path) -> None:
     assert all(float(row["loss"]) > 0 for row in rows)
 
 
+def test_csv_has_numpys_numbers_as_plain_ones(tmp_path: Path) -> None:
+    numbers = {
+        "a": np.float32(0.1),
+        "b": np.float64(0.1),
+        "c": np.int8(3),
+        "d": np.array(0.5),
+        "e": np.bool_(True),
+    }
+    History.from_rows([{"epoch": np.int64(1), **numbers}]).to_csv(tmp_path / "h.csv")
+    read = History.from_csv(tmp_path / "h.csv")[0]
+    assert read == {"epoch": 1, "a": 0.10000000149011612, "b": 0.1, "c": 3, "d": 0.5, "e": 1}
+
+
+@pytest.mark.parametrize("value", ["0.5", [1.0], 1j, np.zeros(2)], ids=str)
+def test_to_csv_refuses_what_is_no_number_and_leaves_the_file(tmp_path: Path, value: Any) -> None:
+    (tmp_path / "h.csv").write_text("before")
+    with pytest.raises(TypeError, match=r"the column 'mine' holds .*, and a history holds numbers and None"):
+        History.from_rows([{"epoch": 1, "mine": value}]).to_csv(tmp_path / "h.csv")
+    assert (tmp_path / "h.csv").read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        (None, TypeError, "path is None, and a path is needed"),
+        (3, TypeError, "path is 3, and a path is needed"),
+        ("a\0b", ValueError, r"path is 'a\\x00b', and a path holds no NUL character"),
+    ],
+)
+def test_csv_refuses_what_is_no_path(path: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        History.from_rows(ROWS).to_csv(path)
+    with pytest.raises(error, match=message):
+        History.from_csv(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (b"epoch,loss,loss\n1,2,3\n", "line 1: the column 'loss' is there 2 times"),
         (b"", "is no history: its first line has no column 'epoch'"),
         (b"a,b\n1,2\n", "is no history"),
         (b"epoch,loss\n1,0.5\n2\n", "line 3: 1 fields for 2 columns; the file seems cut short"),

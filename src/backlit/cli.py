@@ -23,7 +23,7 @@ from backlit.experiment import done, run_experiment
 
 _ERROR, _INTERRUPTED, _PIPE = 2, 130, 141  # exit codes; the last two are 128 + the number of the signal
 _FORCING = ("BACKLIT_ENGINE", "BACKLIT_ALGORITHM", "BACKLIT_ISA")
-_TYPICAL = "conv2d:n1,c16-16,i8,k3"  # a problem that every engine and algorithm serves
+_TYPICAL = "conv2d:n1,c16-16,i8x8,k3x3"  # a problem that every engine and algorithm serves
 _EXTRAS = {
     "report": "matplotlib",
     "data": "Pillow",

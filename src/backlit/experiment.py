@@ -205,7 +205,10 @@ def _classes(data: Any, y: Array, y_test: Array) -> int:
 
 
 def _name(data: str | os.PathLike[str]) -> str:
-    return "digits" if data == "digits" else Path(data).name
+    """What the data are called, in characters that every file and terminal can hold."""
+    if data == "digits":
+        return "digits"
+    return os.fsencode(Path(data).name).decode("utf-8", "backslashreplace")
 
 
 def _engine(network: Module, images: Array) -> str:
