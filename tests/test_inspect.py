@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from backlit import nn
-from backlit.inspect import GradientHealth, saliency
+from backlit.inspect import GradientHealth, gradient_health, saliency
 from backlit.ops import random
 from backlit.train import Run, evaluate, fit
 from tolerance import assert_close
@@ -208,3 +209,12 @@ def test_saliency_refuses_outputs_that_are_no_logits() -> None:
 def test_saliency_refuses_a_model_that_is_none() -> None:
     with pytest.raises(TypeError, match=r"^model is None, and has to be a backlit\.nn\.Module\.$"):
         saliency(None, data()[0])  # type: ignore[arg-type]
+
+
+def test_norm_has_the_same_bits_for_any_number_of_blas_threads() -> None:
+    array = np.random.default_rng(0).normal(size=1_000_003)
+    norms = set()
+    for threads in (1, 2, 3, 4):
+        with threadpool_limits(threads, user_api="blas"):
+            norms.add(gradient_health._norm(array))
+    assert len(norms) == 1

@@ -113,3 +113,15 @@ def test_load_state_dict_without_strict_leaves_other_names_alone() -> None:
 def test_load_state_dict_without_strict_still_refuses_shapes() -> None:
     with pytest.raises(ValueError, match="has shape"):
         net().load_state_dict({"0.bias": np.ones(3, np.float32)}, strict=False)
+
+
+def test_load_state_dict_refuses_a_read_only_parameter_and_changes_nothing() -> None:
+    model, state = net(), net().state_dict()
+    model[1].bias.data.flags.writeable = False
+    before = model.state_dict()
+    with pytest.raises(
+        ValueError, match=r"'1.bias' is read-only in the model \(assign it an array of its own"
+    ):
+        model.load_state_dict({name: value + 1 for name, value in state.items()})
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])

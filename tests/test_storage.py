@@ -155,9 +155,24 @@ def test_load_of_a_folder_says_so(tmp_path: Path) -> None:
         bl.load(net(), tmp_path)
 
 
-def test_load_of_no_path_says_so() -> None:
-    with pytest.raises(TypeError, match="path is 3"):
-        bl.load(net(), 3)
+@pytest.mark.parametrize("use", [bl.load, bl.save])
+@pytest.mark.parametrize("path", [3, b"x", None])
+def test_what_is_no_path_is_refused_by_name(use: Any, path: Any) -> None:
+    with pytest.raises(TypeError, match=f"path is {path!r}, and the path of a file is needed"):
+        use(net(), path)
+
+
+@pytest.mark.parametrize("use", [bl.load, bl.save])
+def test_path_with_a_nul_character_is_refused_by_name(use: Any) -> None:
+    with pytest.raises(ValueError, match=r"path.* 'a\\x00b'.* holds a NUL character"):
+        use(net(), "a\0b")
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F8_E5M2"])
+def test_load_of_a_foreign_precision_names_the_tensor(tmp_path: Path, dtype: str) -> None:
+    size = 1 if dtype.startswith("F8") else 2
+    content = file_of({"0.bias": entry(0, size, dtype=dtype)}, bytes(size))
+    refused(tmp_path, content, f"holds tensor '0.bias' as {dtype}, and F32, F64, integers and BOOL are")
 
 
 def refused(tmp_path: Path, content: bytes, message: str = "") -> None:

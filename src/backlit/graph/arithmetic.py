@@ -232,9 +232,7 @@ def matmul_backward(
             da = unbroadcast(dy @ columns.swapaxes(-1, -2), rows.shape).reshape(a.shape)
         if "db" in needs:
             if columns.ndim == 2:  # one product over all rows, in place of a stack of products to be added
-                count = prod(
-                    rows.shape[:-1]
-                )  # in place of -1, which cannot be inferred where an axis is empty
+                count = prod(rows.shape[:-1])  # -1 cannot be inferred where an axis is empty
                 stacked = rows.reshape(count, rows.shape[-1]), dy.reshape(count, dy.shape[-1])
                 db = (stacked[0].T @ stacked[1]).reshape(b.shape)
             else:

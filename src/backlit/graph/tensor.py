@@ -126,9 +126,7 @@ class Tensor:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A leaf with arrays of its own; with an operation its whole graph would have to follow."""
         if self.node is not None:
-            raise ValueError(
-                "a computed tensor cannot be deep-copied: copy its values, deepcopy(t.detach())."
-            )
+            raise ValueError("a computed tensor has no deep copy: copy its values, deepcopy(t.detach()).")
         clone = memo[id(self)] = type(self).__new__(type(self))
         for state in cast("tuple[dict[str, Any] | None, ...]", self.__getstate__()):  # __dict__, slots
             for name, value in (state or {}).items():

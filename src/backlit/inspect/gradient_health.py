@@ -101,7 +101,9 @@ def _noting(uses: list[Array]) -> Any:
 
 
 def _norm(array: Array) -> float:
-    return float(np.linalg.norm(array.reshape(-1).astype(np.float64)))
+    """The Euclidean norm, in a sum that no number of BLAS threads changes."""
+    with np.errstate(over="ignore"):
+        return math.sqrt(np.add.reduce(np.square(array, dtype=np.float64), axis=None))
 
 
 def _ratio(now: Array, before: Array) -> float:

@@ -35,7 +35,11 @@ def restore(module: Module, state: Mapping[str, Any], *, strict: bool) -> tuple[
     for name, target in targets.items():
         if name in state:
             value = (as_array if target.dtype.kind == "f" else as_integers)(name, state[name])
-            if value.shape != target.shape:
+            if not target.flags.writeable:
+                misfits.append(
+                    f"{name!r} is read-only in the model (assign it an array of its own, .data = .data.copy())"
+                )
+            elif value.shape != target.shape:
                 misfits.append(f"{name!r} has shape {value.shape} where the model has {target.shape}")
             elif value.dtype != target.dtype and target.dtype.kind == "f":
                 misfits.append(

@@ -18,6 +18,7 @@ from backlit.sizes import shown
 FilePath = str | os.PathLike[str]
 _HEADER_LIMIT = 100_000_000  # bytes, the format's own limit
 _NAMES = ("name", "arguments")
+_FOREIGN = ("F16", "BF16", "C64")  # the format has them, and no gradient is computed in them
 
 
 def save(model: Module, path: FilePath) -> None:
@@ -68,7 +69,8 @@ def load(model: Module, path: FilePath) -> None:
     Raises:
         TypeError: model is no Module.
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, no safetensors file, or of another architecture.
+        ValueError: the file is damaged, no safetensors file, of a precision other than float32 or float64, or of
+            another architecture.
     """
     _check_module(model)
     fill(model, path, *read_tensors(path))
@@ -105,6 +107,7 @@ def write_tensors(path: FilePath, arrays: Mapping[str, Array], metadata: Mapping
     """
     from safetensors.numpy import save as serialize
 
+    _check_path(path)
     whole = {name: np.array(array, order="C", copy=None) for name, array in arrays.items()}
     write_atomic(path, serialize(whole, dict(metadata)))
 
@@ -122,7 +125,13 @@ def read_tensors(path: FilePath) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors.numpy import load as deserialize
 
     with _opened(path) as file:
-        end, metadata = _header(path, file)
+        end, metadata, dtypes = _header(path, file)
+        for name, dtype in dtypes.items():
+            if dtype in _FOREIGN or dtype.startswith(("F8_", "F6_", "F4")):
+                raise ValueError(
+                    f"file {_shown(path)} holds tensor {name!r} as {dtype}, and F32, F64, integers and BOOL are "
+                    f"what can be read: convert it to F32 where it was written."
+                )
         file.seek(0)
         content = file.read(end + 1)
     try:
@@ -135,8 +144,7 @@ def read_tensors(path: FilePath) -> tuple[dict[str, Array], dict[str, str]]:
 
 def _opened(path: FilePath) -> Any:
     """The file, open for reading bytes."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path is {shown(path)}, and the path of a file is needed.")
+    _check_path(path)
     try:
         return Path(path).open("rb")
     except FileNotFoundError:
@@ -145,8 +153,8 @@ def _opened(path: FilePath) -> Any:
         raise IsADirectoryError(f"path {_shown(path)} is a folder, and a file is needed.") from None
 
 
-def _header(path: FilePath, file: Any) -> tuple[int, dict[str, str]]:
-    """The size in bytes that the header promises, once it is that of the file, and the header's texts."""
+def _header(path: FilePath, file: Any) -> tuple[int, dict[str, str], dict[str, str]]:
+    """The size in bytes that the header promises, once it is that of the file, its texts, and tensors' dtypes."""
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or not 2 <= length <= _HEADER_LIMIT or file.read(1) != b"{":
@@ -162,6 +170,7 @@ def _header(path: FilePath, file: Any) -> tuple[int, dict[str, str]]:
         header = json.loads(b"{" + file.read(length - 1), object_pairs_hook=_without_repeats)
         metadata = header.pop("__metadata__", {})
         sizes = [int(entry["data_offsets"][1]) for entry in header.values()]
+        dtypes = {name: str(entry["dtype"]) for name, entry in header.items()}
         if not all(isinstance(text, str) for text in metadata.values()):
             raise ValueError("metadata holds more than texts")
     except (
@@ -183,7 +192,7 @@ def _header(path: FilePath, file: Any) -> tuple[int, dict[str, str]]:
         raise ValueError(
             f"file {_shown(path)} {what}: its header describes {end} bytes, and the file has {size}."
         )
-    return end, metadata
+    return end, metadata, dtypes
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -204,6 +213,13 @@ def model_config(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return None
     return {"name": name, "arguments": arguments}
+
+
+def _check_path(path: Any) -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path is {shown(path)}, and the path of a file is needed.")
+    if "\0" in str(path):
+        raise ValueError(f"path is {shown(str(path))}, which holds a NUL character, and no file's name can.")
 
 
 def _check_module(model: Any) -> None:
