@@ -4,15 +4,21 @@ Pairs of plain functions over NumPy arrays compute every convolution and its gra
 networks with them; `explain` shows the chain rule at work.
 """
 
-from backlit import data, engines, explain, inspect, models, nn, ops, optim
+import importlib as _importlib
+import typing as _typing
+
+from backlit import engines, nn, ops
 from backlit.engines import get_num_threads, set_num_threads
 from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.graph import Tensor, no_grad
-from backlit.models import load_model
 from backlit.nn.storage import load, save
 from backlit.ops import *  # noqa: F403  # the pairs, listed once, in ops.__all__
 from backlit.ops.random import manual_seed
-from backlit.train import History, evaluate, fit, predict
+
+if _typing.TYPE_CHECKING:
+    from backlit import data, explain, inspect, models, optim
+    from backlit.models import load_model
+    from backlit.train import History, evaluate, fit, predict
 
 __version__ = "0.1.0"
 
@@ -41,3 +47,23 @@ __all__ = [
     "set_num_threads",
     *ops.__all__,
 ]
+
+# Imported when first used, so that who needs pairs alone does not wait for the rest: name -> the module it is in.
+_LATER = {
+    **dict.fromkeys(("data", "explain", "inspect", "models", "optim"), "backlit"),
+    **dict.fromkeys(("History", "evaluate", "fit", "predict"), "backlit.train"),
+    "load_model": "backlit.models",
+}
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'backlit' has no attribute {name!r}")
+    if _LATER[name] == "backlit":
+        return _importlib.import_module(f"backlit.{name}")
+    value = globals()[name] = getattr(_importlib.import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
