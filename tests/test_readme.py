@@ -34,11 +34,6 @@ def test_readme_installs_extras_that_exist() -> None:
     assert set(named) <= set(extras)
 
 
-@pytest.mark.parametrize("command", [TRAIN, TESTS])
-def test_readme_commands_set_up_the_same_folder(command: str) -> None:
-    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
-
-
 def test_readme_trains_with_a_command_that_exists(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["train", "--help"])
