@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -28,10 +29,10 @@ from configurations import conv_geometries, dtypes, integers, layouts, pool_geom
 def workspace(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Blocks of one output position, of a few, and the usual ones."""
     monkeypatch.setattr(gemm, "WORKSPACE", request.param)
-    gemm._block_sizes.cache_clear()
+    gemm.plan.cache_clear()
     yield request.param
     monkeypatch.undo()
-    gemm._block_sizes.cache_clear()
+    gemm.plan.cache_clear()
 
 
 def _sums(g: ConvGeometry, layout: str, x: Any, w: Any, b: Any, dy: Any) -> list[Any]:
@@ -91,7 +92,7 @@ def test_gemm_is_the_same_in_blocks_of_any_size(text: str, layout: str, workspac
     g = ConvGeometry.parse(text)
     xs, ws, ys = g.shapes(layout)
     x, w, b, dy = (integers(n, s, "float32") for n, s in enumerate((xs, ws, (g.out_channels,), ys)))
-    blocks = list(gemm._blocks(g, 4))
+    blocks = list(gemm._blocks(g, gemm.plan("conv_forward", g, "float32", layout)))
     assert len(blocks) == (g.batch * np.prod(g.output_size) if workspace == 1 else len(blocks))
     for name, arrays in (("forward", (x, w, b)), ("grad_input", (w, dy)), ("grad_weight", (x, dy))):
         results = [e.ENGINE.functions[f"conv_{name}"](g, layout, *arrays) for e in (gemm, loops)]
@@ -250,10 +251,31 @@ def test_environment_forces_or_is_refused_by_name(variable: str, value: str, mes
 def test_explain_choice_tells_engine_algorithm_and_figures_of_all_passes() -> None:
     choice = engines.explain_choice("conv2d:n2,c3-4,i5x5,k3x3,p1", dtype=np.float64, layout="channels_last")
     assert list(choice) == ["conv_forward", "conv_grad_input", "conv_grad_weight"]
-    assert choice["conv_forward"].figures["multiply-adds"] == 2 * 4 * 3 * 13 * 13
+    assert choice["conv_forward"].figures["multiply adds"] == 2 * 4 * 3 * 13 * 13
     text = str(choice)
     assert "conv2d:n2,c3-4,i5x5,k3x3,s1,p1  float64, channels_last" in text
     assert text.count("gemm, im2col") == 3
+
+
+def test_plans_are_made_once_and_cannot_be_changed() -> None:
+    one, other = (engines.explain_choice("conv2d:n2,c3-4,i5x5,k3x3") for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other)
+    plan = one["conv_forward"]
+    assert plan is other["conv_forward"]
+    with pytest.raises(TypeError):
+        plan.figures["multiply adds"] = 0  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        plan.block = ()  # type: ignore[misc]
+
+
+def test_transposed_choice_tells_what_its_own_forward_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    picky = dataclasses.replace(
+        gemm.ENGINE, refusal=lambda op, *_: "never" if op == "conv_grad_input" else ""
+    )
+    monkeypatch.setattr("backlit.engines.choice.ENGINES", (picky, loops.ENGINE))
+    chosen = {name: plan.engine for name, plan in engines.explain_choice("convT1d:n1,c1-1,i5,k3").items()}
+    assert chosen == {"conv_forward": "loops", "conv_grad_input": "gemm", "conv_grad_weight": "gemm"}
 
 
 @pytest.mark.parametrize("dtype", ["float16", np.int64, "double", None])

@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Convolutional backpropagation you can see through.",
         epilog="example:\n  backlit train\n\n`backlit COMMAND --help` describes a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # or an option that comes later would change what a script means
+        allow_abbrev=False,  # an abbreviation would mean something else once another option begins like it
     )
     parser.add_argument("--version", action="version", version=f"backlit {backlit.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -203,7 +203,7 @@ def _command(commands: Any, name: str, run: Callable[..., int], description: str
         description=f"{description[0].upper()}{description[1:]}.",
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # or an option that comes later would change what a script means
+        allow_abbrev=False,  # an abbreviation would mean something else once another option begins like it
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.set_defaults(run=run)

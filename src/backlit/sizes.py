@@ -5,6 +5,8 @@ from __future__ import annotations
 from operator import index
 from typing import Any
 
+import numpy as np
+
 LAYOUTS = ("channels_first", "channels_last")
 INT64_MAX = 2**63 - 1
 
@@ -81,13 +83,10 @@ def per_axis(name: str, value: Any, axes: int | None, minimum: int) -> Sizes:
 
 
 def _listed(value: Any) -> tuple[Any, ...] | None:
-    """The values of a tuple, list or array, or None for what is to be taken as one value."""
-    if is_integer(value) or isinstance(value, (str, bytes)):
-        return None
-    try:
+    """The values of a tuple, list or array of one axis, or None for what is to be taken as one value."""
+    if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1):
         return tuple(value)
-    except TypeError:
-        return None
+    return None
 
 
 def padding_pairs(padding: Any, size: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:

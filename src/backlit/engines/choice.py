@@ -20,6 +20,10 @@ from backlit.sizes import check_layout
 ENGINES: tuple[Engine, ...] = (gemm.ENGINE, loops.ENGINE)  # fastest first; the last serves everything
 
 _DTYPES = ("float32", "float64")
+_ADJOINT = {
+    "conv_forward": "conv_grad_input",
+    "conv_grad_input": "conv_forward",
+}  # what a transposed one computes
 
 
 @dataclass(frozen=True)
@@ -143,9 +147,12 @@ def explain_choice(
     if name not in _DTYPES:
         raise ValueError(f"dtype is {dtype!r}, and it has to be 'float32' or 'float64'.")
     check_layout(layout)
-    plain = geometry.convolution
-    plans = tuple((op, engine_for(op, plain, name, layout).plan(op, plain, name, layout)) for op in PASSES)
-    return Choice(geometry, name, layout, plans)
+    plain, plans = geometry.convolution, []
+    for asked in PASSES:
+        operation = _ADJOINT.get(asked, asked) if geometry.transposed else asked
+        engine = engine_for(operation, plain, name, layout)
+        plans.append((asked, engine.plan(operation, plain, name, layout)))
+    return Choice(geometry, name, layout, tuple(plans))
 
 
 def engine_for(operation: str, geometry: Geometry, dtype: str, layout: str) -> Engine:

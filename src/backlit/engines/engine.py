@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from backlit.engines.workers import threads_for
 from backlit.geometry import ConvGeometry, PoolGeometry
 
 Geometry = ConvGeometry | PoolGeometry
@@ -14,18 +15,55 @@ PASSES = ("conv_forward", "conv_grad_input", "conv_grad_weight")
 POOLS = ("max_pool_forward", "max_pool_backward", "avg_pool_forward", "avg_pool_backward")
 
 
+class Figures(Mapping[str, float]):
+    """Names and numbers that cannot be changed; equal ones have the same hash, so that plans can be compared."""
+
+    def __init__(self, **numbers: float) -> None:
+        self._pairs = tuple((name.replace("_", " "), number) for name, number in numbers.items())
+
+    def __getitem__(self, name: str) -> float:
+        return dict(self._pairs)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self._pairs))
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __hash__(self) -> int:
+        return hash(self._pairs)
+
+    def __repr__(self) -> str:
+        return ", ".join(f"{name}: {number:,}" for name, number in self._pairs)
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How an engine will compute one operation: decided from the problem alone, never from its values."""
+    """How an engine computes one operation: decided from geometry, dtype and layout alone, once for each of them.
+
+    Args:
+        engine, algorithm: who computes, and how.
+        isa: the instruction set; "" where the engine has none to choose from.
+        reason: why this algorithm.
+        figures: what the choice was made by.
+        block: samples, and output positions per axis, that are computed at a time; () where there are no blocks.
+        pieces: how many pieces of work can be computed side by side.
+        seconds: an estimate of the work on one thread.
+    """
 
     engine: str
     algorithm: str
-    isa: str  # "" where the engine has no instruction sets to choose from
-    threads: str
+    isa: str
     reason: str
-    figures: Mapping[str, int | float] = field(
-        default_factory=dict
-    )  # what the choice was made by, each with its unit
+    figures: Figures
+    block: tuple[int, ...] = ()
+    pieces: int = 1
+    seconds: float = 0.0
+
+    @property
+    def threads(self) -> int:
+        """The number of threads that it is worth using now; it splits the pieces, and changes nothing else."""
+        return min(threads_for(self.seconds), self.pieces)
 
 
 @dataclass(frozen=True)
@@ -47,7 +85,7 @@ class Engine:
     Args:
         name: how it is listed and forced.
         functions: the table, by operation.
-        plan: plan(operation, geometry, dtype, layout) -> Plan.
+        plan: plan(operation, geometry, dtype, layout) -> Plan; the functions compute by the same plan.
         refusal: refusal(operation, geometry, dtype, layout) -> why it cannot serve a problem, "" if it can.
         algorithms: what can be forced inside it.
         isas: the instruction sets that can be forced inside it.

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from backlit.engines.engine import PASSES, POOLS, Engine, Geometry, Plan
+from backlit.engines.engine import PASSES, POOLS, Engine, Figures, Geometry, Plan
 from backlit.engines.memory import Array, Scratch, empty, scratch_space, zeros
-from backlit.engines.workers import MULTIPLICATIONS, spread, threads_for
+from backlit.engines.workers import MULTIPLICATIONS, spread
 from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.incidence import axes, count
 
@@ -49,7 +49,8 @@ def conv_forward(g: ConvGeometry, layout: str, x: Array, w: Array, b: Array | No
             product = scratch.take((*target.shape[:2], columns.shape[2]), y.dtype)
             np.add(np.matmul(matrix, columns, out=product).reshape(target.shape), bias, out=target)
 
-    spread(compute, list(_blocks(g, x.dtype.itemsize)), _threads(g))
+    how = plan("conv_forward", g, x.dtype.name, layout)
+    spread(compute, list(_blocks(g, how)), how.threads)
     return y
 
 
@@ -66,8 +67,9 @@ def conv_grad_input(g: ConvGeometry, layout: str, w: Array, dy: Array) -> Array:
                 np.matmul(matrix.swapaxes(1, 2), upstream, out=columns)
                 _col2im(g, layout, columns, dxs[..., samples], rows, scratch)
 
-    together = groupby(_blocks(g, dy.dtype.itemsize), key=lambda block: block[0].start)
-    spread(compute, [list(blocks) for _, blocks in together], _threads(g))
+    how = plan("conv_grad_input", g, dy.dtype.name, layout)
+    together = groupby(_blocks(g, how), key=lambda block: block[0].start)
+    spread(compute, [list(blocks) for _, blocks in together], how.threads)
     return dx
 
 
@@ -87,8 +89,9 @@ def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array
 
     filters = min(matrix.shape[1], max(1, PARTIAL_SUMS // (dw.nbytes // matrix.shape[1])))
     parts = [slice(first, first + filters) for first in range(0, matrix.shape[1], filters)]
-    tasks = [(block, part) for block in _blocks(g, x.dtype.itemsize) for part in parts]
-    at_once = max(1, min(_threads(g), PARTIAL_SUMS // (dw.nbytes // len(parts))))
+    how = plan("conv_grad_weight", g, x.dtype.name, layout)
+    tasks = [(block, part) for block in _blocks(g, how) for part in parts]
+    at_once = max(1, min(how.threads, PARTIAL_SUMS // (dw.nbytes // len(parts))))
     for first in range(0, len(tasks), at_once):
         now = tasks[first : first + at_once]
         for (_, part), partial in zip(now, spread(compute, now, at_once), strict=True):
@@ -152,36 +155,11 @@ def avg_pool_backward(g: PoolGeometry, layout: str, dy: Array, divisors: Array) 
     return dx
 
 
-@lru_cache(maxsize=256)
-def _block_sizes(g: ConvGeometry, itemsize: int) -> tuple[int, ...]:
-    """Samples and output positions per axis of one block; several samples only where all of a sample's outputs fit."""
-    column = itemsize * (g.in_channels * prod(g.kernel_size) + g.out_channels)
-    room, sizes = max(1, WORKSPACE // column), []
-    for outputs in reversed(g.output_size):
-        sizes.append(min(outputs, room))
-        room //= sizes[-1]
-    sample = column * prod(g.output_size) + itemsize * g.in_channels * prod(
-        g.input_size
-    )  # gathered or summed x too
-    samples = max(1, min(g.batch, WORKSPACE // sample)) if tuple(reversed(sizes)) == g.output_size else 1
-    blocks = max(1, -(-g.batch // samples))
-    samples = max(1, -(-g.batch // blocks))  # as many blocks, but even ones
-    return (samples, *reversed(sizes))
-
-
-def _threads(g: ConvGeometry) -> int:
-    """The number of threads that pay for one pass: an estimate from its multiplications and its columns."""
-    positions = g.batch * prod(g.output_size)
-    column = g.in_channels * prod(g.kernel_size)
-    multiplications = positions * column * (g.out_channels // g.groups)
-    return threads_for(multiplications / MULTIPLICATIONS + positions * column / COPIES)
-
-
-def _blocks(g: ConvGeometry, itemsize: int) -> Iterator[Block]:
+def _blocks(g: ConvGeometry, how: Plan) -> Iterator[Block]:
     """The blocks of a problem: a slice of samples and one of output positions per axis."""
-    ranges = zip((g.batch, *g.output_size), _block_sizes(g, itemsize), strict=True)
-    for starts in product(*(range(0, total, step) for total, step in ranges)):
-        block = zip(starts, _block_sizes(g, itemsize), (g.batch, *g.output_size), strict=True)
+    totals = (g.batch, *g.output_size)
+    for starts in product(*(range(0, total, step) for total, step in zip(totals, how.block, strict=True))):
+        block = zip(starts, how.block, totals, strict=True)
         samples, *rows = (slice(start, min(start + step, total)) for start, step, total in block)
         yield samples, tuple(rows)
 
@@ -300,31 +278,49 @@ def _at(*index: Any) -> Any:
     return index
 
 
-def _plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
+@lru_cache(maxsize=1024)
+def plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
+    """The blocks of a convolution: whole samples where they fit into the workspace, else positions of one sample."""
     if isinstance(geometry, PoolGeometry):
-        figures = {"additions or comparisons": count(geometry.windows)}
-        return Plan("gemm", "im2col", "", "1", "pools go tap by tap over whole arrays", figures)
-    sizes = _block_sizes(geometry, np.dtype(dtype).itemsize)
-    column = np.dtype(dtype).itemsize * (
-        geometry.in_channels * prod(geometry.kernel_size) + geometry.out_channels
-    )
-    figures = {
-        "multiply-adds": count(geometry),
-        "workspace bytes": column * prod(sizes),
-        "samples in a block": sizes[0],
-        "output positions in a block": prod(sizes[1:]),
-        "blocks": prod(
-            -(-t // s) for t, s in zip((geometry.batch, *geometry.output_size), sizes, strict=True)
+        figures = Figures(additions_or_comparisons=count(geometry.windows))
+        return Plan("gemm", "im2col", "", "pools go tap by tap over whole arrays", figures)
+    g, itemsize = geometry, np.dtype(dtype).itemsize
+    rows = g.in_channels * prod(g.kernel_size)
+    column = itemsize * (rows + g.out_channels)
+    room, sizes = max(1, WORKSPACE // column), []
+    for outputs in reversed(g.output_size):
+        sizes.append(min(outputs, room))
+        room //= sizes[-1]
+    sample = column * prod(g.output_size) + itemsize * g.in_channels * prod(
+        g.input_size
+    )  # gathered or summed x too
+    samples = max(1, min(g.batch, WORKSPACE // sample)) if tuple(reversed(sizes)) == g.output_size else 1
+    even = max(1, -(-g.batch // max(1, -(-g.batch // samples))))  # as many blocks, but of the same size
+    block = (even, *reversed(sizes))
+    blocks = prod(-(-total // size) for total, size in zip((g.batch, *g.output_size), block, strict=True))
+    positions = g.batch * prod(g.output_size)
+    return Plan(
+        "gemm",
+        "im2col",
+        "",
+        "columns go to NumPy's matrix product block by block",
+        Figures(
+            multiply_adds=count(g),
+            workspace_bytes=column * prod(block),
+            samples_in_a_block=even,
+            output_positions_in_a_block=prod(sizes),
+            blocks=blocks,
         ),
-    }
-    threads = str(min(_threads(geometry), figures["blocks"]))
-    return Plan("gemm", "im2col", "", threads, "columns go to NumPy's matrix product block by block", figures)
+        block,
+        pieces=max(1, -(-g.batch // even) if operation == "conv_grad_input" else blocks),
+        seconds=positions * rows * (g.out_channels // g.groups / MULTIPLICATIONS + 1 / COPIES),
+    )
 
 
 ENGINE = Engine(
     name="gemm",
     functions={name: globals()[name] for name in (*PASSES, *POOLS)},
-    plan=_plan,
+    plan=plan,
     refusal=lambda operation, geometry, dtype, layout: "",
     algorithms=("im2col",),
 )

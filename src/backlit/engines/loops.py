@@ -6,11 +6,12 @@ Sums run in float64, one term after another, and are rounded to the arrays' prec
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from math import inf, prod
 
 import numpy as np
 
-from backlit.engines.engine import PASSES, POOLS, Engine, Geometry, Plan
+from backlit.engines.engine import PASSES, POOLS, Engine, Figures, Geometry, Plan
 from backlit.engines.memory import Array, empty
 from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.incidence import Term, count, terms
@@ -113,15 +114,17 @@ def _rounded(values: Array, layout: str, dtype: np.dtype[np.generic]) -> Array:
     return result
 
 
-def _plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
+@lru_cache(maxsize=256)
+def plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
+    """One way for everything."""
     g = geometry.windows if isinstance(geometry, PoolGeometry) else geometry
-    return Plan("loops", "definition", "", "1", "it is the definition", {"multiply-adds": count(g)})
+    return Plan("loops", "definition", "", "it is the definition", Figures(terms=count(g)))
 
 
 ENGINE = Engine(
     name="loops",
     functions={name: globals()[name] for name in (*PASSES, *POOLS)},
-    plan=_plan,
+    plan=plan,
     refusal=lambda operation, geometry, dtype, layout: "",
     algorithms=("definition",),
 )
