@@ -10,6 +10,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from backlit import nn
+from backlit.graph import Tensor
 from backlit.inspect import GradientHealth, gradient_health, saliency
 from backlit.ops import random
 from backlit.train import Run, evaluate, fit
@@ -134,6 +135,53 @@ def test_dead_channels_count_as_alive_when_one_pixel_is() -> None:
         trained, (x, y), epochs=1, batch_size=3, lr=0.0, progress=False, callbacks=[GradientHealth(x, y)]
     )
     assert history["dead/1"] == [0.5]
+
+
+class Functional(nn.Module):
+    """Three ReLUs, of which one is a module of a name that a number could have; the loss may add one of its own."""
+
+    def __init__(self) -> None:
+        self.first = nn.Linear(2, 4)
+        self.second = nn.Linear(4, 2)
+        self.relu1 = nn.ReLU()
+        self.first.weight.data[...] = [[1, 0], [-1, 0], [0, 0], [0, 1]]
+        self.first.bias.data[...] = [0, 0, -1, 0]
+        self.second.weight.data[...] = [[1, 0, 0, 0], [-1, 0, 0, 0]]
+        self.second.bias.data[...] = 0
+
+    def forward(self, x: Any) -> Tensor:
+        return self.relu1(nn.functional.relu(self.second(nn.functional.relu(self.first(x))))) - 1
+
+
+FUNCTIONAL_X = np.array(
+    [[1, -1], [2, -3]], np.float32
+)  # the first layer's units 1, 2, 3 stay at zero, the second's 1
+
+
+def dead_columns(trained: nn.Module, **options: Any) -> dict[str, Any]:
+    y = options.pop("y", np.array([0, 1]))
+    health = GradientHealth(FUNCTIONAL_X, y, **options)
+    history = fit(trained, (FUNCTIONAL_X, y), epochs=1, batch_size=2, lr=0.0, progress=False,
+                  callbacks=[health], **options)  # fmt: skip
+    return {name: history[name] for name in history.columns if name.startswith("dead/")}
+
+
+def test_dead_units_of_functional_relus_are_counted_in_order_of_computation() -> None:
+    assert dead_columns(Functional()) == {"dead/relu1": [0.5], "dead/relu2": [0.75], "dead/relu3": [0.5]}
+
+
+def test_dead_units_are_counted_in_frozen_layers() -> None:
+    trained = Functional()
+    trained.first.weight.requires_grad = trained.first.bias.requires_grad = False
+    assert dead_columns(trained)["dead/relu2"] == [0.75]
+
+
+def test_dead_units_are_those_of_the_model_not_of_the_loss() -> None:
+    def hinge(output: Tensor, y: Any) -> Tensor:
+        return nn.functional.relu(1 - output).mean()
+
+    columns = dead_columns(Functional(), loss=hinge, y=np.zeros((2, 2), np.float32))
+    assert list(columns) == ["dead/relu1", "dead/relu2", "dead/relu3"]
 
 
 def test_gradient_health_takes_the_loss_of_the_run() -> None:

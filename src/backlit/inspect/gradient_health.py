@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,14 @@ class GradientHealth:
 
         grad_norm/<parameter>     |d loss / d parameter|, on the probe batch
         update_ratio/<parameter>  |change of the parameter| / |parameter|, in the epoch's last step
-        dead/<module>             share of a ReLU's channels that are zero for the whole probe batch
+        dead/<relu>               share of a ReLU's channels that are zero for the whole probe batch
 
     All norms are Euclidean. The probe batch is always the same, and the model sees it in evaluation mode, so that the
     columns of two epochs can be compared. Training goes on with the same bits as without this callback.
 
-    A ratio is NaN where the parameter was all zeros. Where a ReLU is used several times, its share is over all uses.
+    A ratio is NaN where the parameter was all zeros. A ReLU has the name of its module, and its share is over all uses
+    of the module; those that the model computes without one, by `nn.functional.relu`, are called relu1, relu2 and so on
+    in order of computation.
 
     Args:
         probe_x: inputs, (N, ...).
@@ -71,33 +75,66 @@ class GradientHealth:
 
     def _measure(self, model: Module) -> tuple[dict[str, float], dict[str, float]]:
         """The norms of the gradients and the shares of dead channels on the probe batch."""
-        fired: dict[str, list[Array]] = {}
+        uses: dict[str, list[Tensor]] = {}
         with ExitStack() as stack:
             stack.enter_context(random.using(np.random.Generator(np.random.PCG64(0))))
             stack.enter_context(evaluation_mode(model))
             for name, module in model.named_modules():
                 if isinstance(module, ReLU):
-                    hook = module.register_forward_hook(_noting(fired.setdefault(f"dead/{name}", [])))
+                    hook = module.register_forward_hook(_noting(uses.setdefault(name, [])))
                     stack.callback(hook.remove)
-            found = gradients(self._objective(model(Tensor(self._samples.x)), self._samples.y))
+            # a probe that needs its gradient: so the operations of frozen layers are recorded, too
+            output = model(Tensor(self._samples.x, requires_grad=True))
+            found = gradients(self._objective(output, self._samples.y))
         norms = {
             f"grad_norm/{name}": _norm(found[parameter]) if parameter in found else 0.0
             for name, parameter in model.named_parameters()
             if parameter.requires_grad
         }
-        dead = {name: 1 - float(np.mean(np.concatenate(uses))) for name, uses in fired.items() if uses}
+        uses |= _without_module(found, output, uses)
+        dead = {f"dead/{name}": _share_dead(outputs) for name, outputs in uses.items() if outputs}
         return norms, dead
 
 
-def _noting(uses: list[Array]) -> Any:
-    """A forward hook that notes, for each channel of the output, whether it is anywhere above zero."""
+def _noting(uses: list[Tensor]) -> Any:
+    """A forward hook that notes what a module returns."""
 
     def note(module: Module, inputs: Any, output: Tensor) -> None:
-        channels = min(1, output.ndim - 1)  # the axis; axis 0 is the batch
-        others = tuple(axis for axis in range(output.ndim) if axis != channels)
-        uses.append(np.asarray((output.data > 0).any(axis=others)))
+        uses.append(output)
 
     return note
+
+
+def _without_module(
+    found: Iterable[Tensor], output: Tensor, modules: Mapping[str, list[Tensor]]
+) -> dict[str, list[Tensor]]:
+    """The recorded ReLUs behind the model's output that no module called, as relu1, relu2... in order of computation.
+
+    Args:
+        found: the tensors behind the loss. output: the model's output; what is later is the loss's own.
+        modules: what each ReLU module returned, by its name; a number whose name is among these is left out.
+    """
+    called = {id(use.node) for uses in modules.values() for use in uses}
+    others = {
+        tensor.node.order: tensor
+        for tensor in found
+        if tensor.node is not None and tensor.node.rule.name == "relu" and id(tensor.node) not in called
+    }
+    last = output.node.order if output.node is not None else -1
+    names = (name for number in count(1) if (name := f"relu{number}") not in modules)
+    return {
+        name: [others[order]] for order, name in zip(sorted(others), names, strict=False) if order <= last
+    }
+
+
+def _share_dead(outputs: list[Tensor]) -> float:
+    """The share of channels that are nowhere above zero, over all uses of a ReLU."""
+    fired = []
+    for output in outputs:
+        channels = min(1, output.ndim - 1)  # the axis; axis 0 is the batch
+        others = tuple(axis for axis in range(output.ndim) if axis != channels)
+        fired.append(np.atleast_1d((output.data > 0).any(axis=others)))
+    return 1 - float(np.mean(np.concatenate(fired)))
 
 
 def _norm(array: Array) -> float:
