@@ -19,8 +19,9 @@ from backlit.graph import Tensor
 from backlit.inspect import GradientHealth
 from backlit.ops import random
 from backlit.report import write_report
+from backlit.report.health import health_section
 from backlit.train import History, fit
-from tolerance import assert_close
+from tolerance import assert_close, assert_shown
 
 NAMES = ("<script>alert(1)</script>", 'up & "down"', "flat")
 TITLE = "Stripes </title><script>document.documentElement.dataset.hacked = 1</script>"
@@ -194,7 +195,7 @@ def test_report_epochs_are_those_of_the_history(trained: Trained) -> None:
     head, *rows = cells(table)
     assert [row[head.index("epoch")] for row in rows] == ["1", "2", "3"]
     losses = [float(row[head.index("val loss")]) for row in rows]
-    np.testing.assert_allclose(losses, trained.history["val_loss"], rtol=6e-3)  # three digits are shown
+    assert_shown(trained.history["val_loss"], losses, digits=3)
 
 
 def test_report_gradient_table_has_the_last_norms(trained: Trained) -> None:
@@ -202,7 +203,7 @@ def test_report_gradient_table_has_the_last_norms(trained: Trained) -> None:
     shown = {row[0]: float(row[2]) for row in rows[1:]}
     assert list(shown) == ["0.weight", "3.weight", "8.weight"]
     for name, value in shown.items():
-        assert value == pytest.approx(trained.history[f"grad_norm/{name}"][-1], rel=6e-3)
+        assert_shown(trained.history[f"grad_norm/{name}"][-1], value, digits=3)
 
 
 def test_report_follows_every_operation_back_to_the_pixels(trained: Trained) -> None:
@@ -265,7 +266,7 @@ def test_report_worked_gradients_equal_finite_differences(trained: Trained) -> N
 def test_report_checks_the_pixel_gradient_by_changing_the_pixel(trained: Trained) -> None:
     text = words(section(trained.html, "backward")).replace("−", "-")
     measured, claimed = re.search(r"a slope of (-?[\d.]+) . The chain rule says (-?[\d.]+)", text).groups()
-    assert float(measured) == pytest.approx(float(claimed), rel=1e-3)  # four digits are shown
+    assert_shown(float(measured), float(claimed), digits=4, terms=2)
 
 
 def test_report_class_gradient_is_probability_less_one_at_the_truth(trained: Trained) -> None:
@@ -273,7 +274,39 @@ def test_report_class_gradient_is_probability_less_one_at_the_truth(trained: Tra
     p = np.exp(z) / np.exp(z).sum()
     rows = cells(section(trained.html, "backward").split("<table")[1].split("</table>")[0])[1:]
     shown = [float(row[3].replace("−", "-")) for row in rows]
-    np.testing.assert_allclose(shown, p - np.eye(3)[trained.y[5]], atol=6e-5)
+    assert_shown(p - np.eye(3)[trained.y[5]], shown, 4)
+
+
+def flow_with(dead: list[float | None]) -> str:
+    """The section on the flow of the gradient for a history with these shares of dead units."""
+    rows = [{"epoch": i + 1, "loss": 1.0, "dead/body.relu": share} for i, share in enumerate(dead)]
+    return health_section(network(), History.from_rows(rows))
+
+
+def test_report_says_so_where_no_unit_was_dead_in_any_epoch() -> None:
+    flow = flow_with([0.0, 0.0, 0.0])
+    assert "No unit was dead in any of the 3 epochs." in words(flow)
+    assert "<svg" not in flow
+
+
+def test_report_draws_the_dead_units_where_one_was_dead_in_an_early_epoch_alone() -> None:
+    flow = flow_with([0.25, 0.0, 0.0])
+    assert "Share of dead units by epoch" in flow
+    assert "No unit was dead" not in flow
+
+
+def test_report_draws_those_layers_in_which_units_died_where_not_all_can_be_drawn() -> None:
+    rows = [{"epoch": e, **{f"dead/layer{n}": 0.5 * (n == 3) for n in range(40)}} for e in (1, 2)]
+    figure = health_section(network(), History.from_rows(rows)).split("</figure>")[0]
+    assert re.findall(r"layer\d+", words(figure.split("<svg")[0] + figure.split("</svg>")[1])) == ["layer3"]
+
+
+def test_report_table_of_dead_units_has_the_most_of_any_epoch() -> None:
+    table = cells(flow_with([0.125, 0.5, None, 0.25]))
+    assert table[-2:] == [
+        ["activation", "dead, last epoch", "most, in any epoch", "reading"],
+        ["body.relu", "25.0%", "50.0%", "some are dead"],
+    ]
 
 
 def test_report_escapes_what_came_from_outside(trained: Trained) -> None:

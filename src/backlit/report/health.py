@@ -56,15 +56,18 @@ def health_section(model: Module, history: History) -> str:
             chart("ratio", _lines(drawn, ratio), title="Ratio of update to weight by epoch", scale="log",
                   description=_last(ratio), band=HEALTHY),
         )  # fmt: skip
-    units = _spread(list(dead))
-    if any(value for name in units for value in dead[name]):
+    died = [name for name, values in dead.items() if any(values)]
+    units = _spread(list(dead) if len(dead) <= SERIES else died)
+    if died:
         figures += _figure(
             "Dead units",
             "The share of units that no probe image switches on: they pass no gradient.",
             chart("dead", _lines(units, dead), title="Share of dead units by epoch", scale="share",
                   description=_last(dead)) + key(_lines(units, dead)),
         )  # fmt: skip
-    tables = _weights_table(layers, gradient, ratio) + (_dead_table(dead) if dead else "")
+    tables = _weights_table(layers, gradient, ratio)
+    if dead:
+        tables += ("" if died else f"<p>{_none_died(dead)}</p>") + _dead_table(dead)
     return f'{head}{body}<div class="charts two">{figures}</div>{tables}</section>'
 
 
@@ -143,10 +146,22 @@ def _dead_table(dead: Mapping[str, Values]) -> str:
         tone, words = reading_of_dead(last)
         rows += (
             f'<tr><th scope="row"><code>{escape(name)}</code></th><td class="number">{percent(last)}</td>'
+            f'<td class="number">{percent(max(known, default=None))}</td>'
             f'<td><span class="tone {tone}">{words}</span></td></tr>'
         )
     caption = "Dead: a unit that no probe image switches on, so that no gradient passes it."
-    return table("dead units by layer", ("activation", ">dead, last epoch", "reading"), rows, caption=caption)
+    columns = ("activation", ">dead, last epoch", ">most, in any epoch", "reading")
+    return table("dead units by layer", columns, rows, caption=caption)
+
+
+def _none_died(dead: Mapping[str, Values]) -> str:
+    """What takes the place of the chart, in which every curve would lie on the axis."""
+    measured = max(len(_known(values)) for values in dead.values())
+    if not measured:
+        return "Dead units were not measured in any epoch."
+    if measured == 1:
+        return "No unit was dead in the one epoch that was measured."
+    return f"No unit was dead in any of the {measured:,} epochs."
 
 
 def _figure(title: str, words: str, svg: str) -> str:
