@@ -63,7 +63,7 @@ def health_section(model: Module, history: History) -> str:
             "Dead units",
             "The share of units that no probe image switches on: they pass no gradient.",
             chart("dead", _lines(units, dead), title="Share of dead units by epoch", scale="share",
-                  description=_last(dead)) + key(_lines(units, dead)),
+                  description=_last({name: dead[name] for name in units})) + key(_lines(units, dead)),
         )  # fmt: skip
     tables = _weights_table(layers, gradient, ratio)
     if dead:
