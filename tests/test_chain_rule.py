@@ -14,6 +14,7 @@ import pytest
 from backlit.explain import ChainRule, chain_rule
 from backlit.graph import Tensor, apply, gradients
 from backlit.html import page
+from tolerance import assert_shown
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -159,7 +160,7 @@ def test_factors_add_up_to_the_gradients(graph: str) -> None:
     for vertex in shown.vertices:
         if not vertex.shape and vertex.parts and vertex.kind != "constant":
             total = sum(float(part) for part in vertex.parts)
-            assert float(vertex.gradient) == pytest.approx(total, rel=1e-3)
+            assert_shown(total, float(vertex.gradient), digits=4, terms=len(vertex.parts) + 1)
 
 
 @each_graph

@@ -53,13 +53,14 @@ def test_max_is_nan_where_an_element_is() -> None:
 def test_pow_decides_its_corner_cases_by_hand(a: float, b: float, da: float, db: float) -> None:
     x, y = Tensor(a, requires_grad=True), Tensor(b, requires_grad=True)
     (x**y).backward()
-    np.testing.assert_allclose([x.grad, y.grad], [da, db], rtol=1e-15)
+    np.testing.assert_array_equal([x.grad, y.grad], [da, db])
 
 
 def test_div_by_a_tiny_number_keeps_its_gradient_in_range() -> None:
     b = Tensor(np.float32(1e-30).reshape(()), requires_grad=True)
-    (np.full((), 1e-35, np.float32) / b).backward()
-    np.testing.assert_allclose(b.grad, -1e25, rtol=1e-6)
+    a = np.full((), 1e-35, np.float32)
+    (a / b).backward()
+    assert_close(b.grad, -float(a) / float(b.data) ** 2, 1)
 
 
 def test_ieee_754_decides_silently_what_mathematics_leaves_open() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from backlit.graph import RULES, Tensor, gradients
+from tolerance import assert_close
 
 DEEP = 100_000
 
@@ -30,8 +31,8 @@ def test_backward_of_a_sigmoid_neuron_by_hand() -> None:
     y.backward()
     s = 1 / (1 + np.exp(-1.0))  # the sum of w * x is 1
     slope = s * (1 - s)
-    np.testing.assert_allclose(w.grad, slope * np.array([-1.0, -2.0, 1.0]), rtol=1e-14)
-    np.testing.assert_allclose(x.grad, slope * np.array([2.0, -3.0, -3.0]), rtol=1e-14)
+    assert_close(w.grad, slope * np.array([-1.0, -2.0, 1.0]), 4)
+    assert_close(x.grad, slope * np.array([2.0, -3.0, -3.0]), 4)
 
 
 def test_paths_that_meet_again_add_up_by_hand() -> None:
@@ -269,7 +270,8 @@ def test_retain_keeps_values_caches_and_gradients_of_every_intermediate_tensor()
     b = a.exp()
     loss = b * 2
     loss.backward(retain=True)
-    assert [float(t.grad) for t in (loss, b, a)] == [1.0, 2.0, pytest.approx(2 * np.exp(9.0))]
+    assert [float(t.grad) for t in (loss, b)] == [1.0, 2.0]
+    assert_close(a.grad, 2 * np.exp(9.0), 2)
     assert a.node is not None
     assert a.node.inputs[0] is x
     assert float(a.node.local_gradient(0)) == 3.0

@@ -11,7 +11,9 @@ from scipy import stats
 
 import backlit as bl
 from backlit import nn
+from backlit.nn import functional
 from backlit.ops import random
+from tolerance import assert_close
 
 CLASSES = [name for name in nn.__all__ if name[0].isupper()]
 
@@ -21,6 +23,16 @@ def zeros(*shape: int) -> Any:
 
 
 REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
+    "dtype of integers": (lambda: nn.Linear(1, 1, dtype=np.int32), TypeError, "dtype is int32"),
+    "dtype of no kind": (lambda: nn.BatchNorm1d(1, dtype="double!"), TypeError, "dtype is 'double!'"),
+    "half precision": (lambda: nn.Conv2d(1, 1, 1, dtype="float16"), TypeError, "dtype is float16"),
+    "indices": (
+        lambda: nn.MaxPool2d(2, return_indices=True),
+        ValueError,
+        "return_indices is True.*not supported",
+    ),
+    "softmax without axis": (lambda: nn.Softmax()(zeros(2, 3)), TypeError, "dim is None.*pass dim=1"),
+    "log softmax without axis": (lambda: nn.LogSoftmax()(zeros(2, 3)), TypeError, "dim is None.*pass dim=1"),
     "groups": (
         lambda: nn.Conv2d(4, 6, 3, groups=4),
         ValueError,
@@ -200,7 +212,7 @@ def test_dropout_drops_while_training_only() -> None:
 def test_losses_take_tensors_arrays_and_lists_of_labels() -> None:
     logits, labels = np.zeros((2, 4)), np.array([1, 3])
     for given in (labels, labels.astype(np.uint8), [1, 3]):
-        assert math.isclose(nn.CrossEntropyLoss()(logits, given).item(), math.log(4))
+        assert_close(nn.CrossEntropyLoss()(logits, given).item(), math.log(4), 4)
     target = bl.Tensor(np.full((2, 4), 2.0))
     assert nn.MSELoss()(logits, target).item() == 4
 
@@ -263,3 +275,37 @@ def test_norms_begin_as_the_identity() -> None:
     assert [state[name].tolist() for name in ("running_mean", "running_var")] == [[0, 0, 0], [1, 1, 1]]
     assert state["num_batches_tracked"].shape == ()
     assert state["num_batches_tracked"].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **o: nn.Conv1d(1, 2, 1, **o),
+        lambda **o: nn.Conv2d(1, 2, 1, **o),
+        lambda **o: nn.Conv3d(1, 2, 1, **o),
+        lambda **o: nn.ConvTranspose1d(1, 2, 1, **o),
+        lambda **o: nn.ConvTranspose2d(1, 2, 1, **o),
+        lambda **o: nn.ConvTranspose3d(1, 2, 1, **o),
+        lambda **o: nn.Linear(1, 2, **o),
+        lambda **o: nn.BatchNorm1d(2, **o),
+        lambda **o: nn.BatchNorm2d(2, **o),
+        lambda **o: nn.BatchNorm3d(2, **o),
+    ],
+)
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [(None, "float32"), (np.float32, "float32"), (np.float64, "float64"), ("float64", "float64")],
+)
+def test_module_is_made_in_the_precision_that_dtype_says(make: Any, dtype: Any, expected: str) -> None:
+    floating = [array for array in make(dtype=dtype).state_dict().values() if array.dtype.kind == "f"]
+    assert {array.dtype.name for array in floating} == {expected}
+
+
+def test_max_pool_takes_ceil_mode_after_return_indices() -> None:
+    assert nn.MaxPool1d(2, 2, 0, 1, False, True)(zeros(1, 1, 5)).shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize("name", functional.__all__)
+def test_function_says_what_it_takes_returns_and_raises(name: str) -> None:
+    text = getattr(functional, name).__doc__
+    assert all(f"{part}:\n" in text for part in ("Args", "Returns", "Raises", "Example")), text

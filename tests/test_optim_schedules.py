@@ -33,7 +33,7 @@ def test_constant_schedule_is_one_after_the_warm_up() -> None:
 
 def test_step_schedule_drops_twice_in_a_run_if_not_told_otherwise() -> None:
     factors = [optim.StepLR()(step, 9) for step in range(9)]
-    np.testing.assert_allclose(factors, [1] * 3 + [0.1] * 3 + [0.01] * 3)
+    assert_close(factors, [1.0] * 3 + [0.1] * 3 + [0.01] * 3, 2)
 
 
 def test_step_schedule_counts_from_the_end_of_the_warm_up() -> None:
@@ -45,7 +45,7 @@ def test_cosine_schedule_goes_from_one_to_final() -> None:
     schedule = optim.CosineLR(final=0.2, warmup_steps=2)
     factors = [schedule(step, 12) for step in range(13)]
     assert factors[:3] == [0.5, 1, 1]
-    assert math.isclose(factors[7], 0.6)  # half way
+    assert_close(factors[7], 0.6, 4)  # half way
     assert factors[12] == 0.2
     assert factors[2:] == sorted(factors[2:], reverse=True)
 
@@ -87,13 +87,13 @@ def test_clipping_scales_gradients_that_share_memory_once() -> None:
 def test_clipping_measures_what_has_no_square(gradient: list[float]) -> None:
     p = with_gradient([0.0, 0.0], gradient)
     norm = optim.clip_grad_norm_([p], math.inf)
-    assert math.isclose(norm, math.hypot(*gradient))
+    assert_close(norm, math.hypot(*gradient), 2)
 
 
 def test_clipping_sums_float32_in_float64() -> None:
     p = nn.Parameter(np.zeros(2, np.float32))
     p.grad = np.full(2, 1e30, np.float32)
-    assert math.isclose(optim.clip_grad_norm_([p], 1.0), math.sqrt(2) * 1e30, rel_tol=1e-6)
+    assert_close(optim.clip_grad_norm_([p], 1.0), math.sqrt(2) * float(np.float32(1e30)), 2)
     assert_close(p.grad, np.full(2, math.sqrt(0.5), np.float32), 4)
 
 
@@ -121,9 +121,9 @@ def test_clipping_does_what_pytorchs_does(torch: Any) -> None:
         p.grad = rng.normal(size=p.shape)
         q.grad = torch.from_numpy(p.grad.copy())
     norm = optim.clip_grad_norm_(ours, 0.5)
-    assert math.isclose(norm, torch.nn.utils.clip_grad_norm_(theirs, 0.5).item(), rel_tol=1e-12)
+    assert_close(norm, torch.nn.utils.clip_grad_norm_(theirs, 0.5).item(), 17)
     for p, q in zip(ours[:2], theirs[:2], strict=True):
-        np.testing.assert_allclose(p.grad, q.grad.numpy(), rtol=1e-5)  # PyTorch adds 1e-6 to the norm
+        assert_close(p.grad, q.grad.numpy() * (norm + 1e-6) / norm, 17)  # PyTorch adds 1e-6 to the norm
 
 
 # --- what is refused
@@ -161,7 +161,7 @@ def test_clip_norm_has_the_same_bits_for_any_number_of_blas_threads() -> None:
 def test_clip_norm_is_that_of_all_blocks_together() -> None:
     p = nn.Parameter(np.zeros(200_000, np.float32))
     p.grad = np.full(p.shape, 3.0, np.float32)
-    assert optim.clip_grad_norm_([p], math.inf) == pytest.approx(3 * math.sqrt(200_000), rel=1e-14)
+    assert_close(optim.clip_grad_norm_([p], math.inf), 3 * math.sqrt(200_000), 1)  # the sum of 9s is exact
 
 
 def test_clip_refuses_a_gradient_that_is_no_array() -> None:

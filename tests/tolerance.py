@@ -96,5 +96,55 @@ def assert_close(
     )
 
 
+def assert_shown(
+    actual: ArrayLike,
+    shown: ArrayLike,
+    decimals: int | None = None,
+    *,
+    digits: int | None = None,
+    terms: int = 1,
+) -> None:
+    """Fail unless values agree with those that were printed or published, in as many places as these have.
+
+    Printing moves a value by half a unit of its last place at most; a tenth of a unit more is left to the rounding of
+    what was printed, so
+
+        |actual - shown| <= (terms / 2 + 1 / 10) * unit
+
+    Args:
+        actual: what was computed.
+        shown: what was printed, of the same shape.
+        decimals: how many places behind the point it has: the unit is 10**-decimals.
+        digits: in place of decimals, how many significant digits it has: the unit is that of each value.
+        terms: how many printed values are in it: 2 where actual was read from print itself, more where it is a sum.
+
+    Raises:
+        AssertionError: with the first element that is off, both values, and what is allowed.
+
+    Example:
+        >>> assert_shown([2 / 3, 1.0], [0.667, 1.0], 3)
+        >>> assert_shown(2000 / 3, 667, digits=3)
+        >>> assert_shown(2 / 3, 0.666, 3)
+        Traceback (most recent call last):
+        AssertionError: element () is 0.6666666666666666, and 0.666 is shown: off by 0.000667, and 0.0006 is allowed
+    """
+    a, s = np.asarray(actual, np.float64), np.asarray(shown, np.float64)
+    assert a.shape == s.shape, f"the shape is {a.shape}, expected {s.shape}"
+    if decimals is not None:
+        unit = np.full(s.shape, 10.0**-decimals)
+    else:
+        assert digits is not None, "decimals or digits have to be given"
+        with np.errstate(divide="ignore"):
+            unit = np.where(s == 0, 0.0, 10.0 ** (np.floor(np.log10(np.abs(s))) + 1 - digits))
+    allowed = (terms / 2 + 0.1) * unit
+    error = np.abs(a - s)
+    if np.all(error <= allowed):
+        return
+    at = tuple(int(i) for i in np.unravel_index(int(np.argmax(~(error <= allowed))), error.shape))
+    raise AssertionError(
+        f"element {at} is {a[at]}, and {s[at]} is shown: off by {error[at]:.3g}, and {allowed[at]:.3g} is allowed"
+    )
+
+
 def _coarseness(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype).eps)
