@@ -71,6 +71,16 @@ def load(model: Module, path: FilePath) -> None:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, no safetensors file, of a precision other than float32 or float64, or of
             another architecture.
+
+    Example:
+        >>> import tempfile
+        >>> from backlit import nn
+        >>> saved, model = nn.Linear(3, 2), nn.Linear(3, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(saved, folder + "/m.safetensors")
+        ...     load(model, folder + "/m.safetensors")
+        >>> bool((model.weight.data == saved.weight.data).all())
+        True
     """
     _check_module(model)
     fill(model, path, *read_tensors(path))

@@ -93,6 +93,9 @@ def relu_backward(dy: Any, cache: ReluCache) -> Array:
     Raises:
         TypeError, ValueError: dy is not of y's dtype and shape, or the cache is of another operation.
 
+    Source:
+        X. Glorot, A. Bordes and Y. Bengio, "Deep sparse rectifier neural networks", 2011; at 0 as PyTorch.
+
     Example:
         >>> y, cache = relu_forward([-1.0, 0.0, 2.0])
         >>> relu_backward([5.0, 6.0, 7.0], cache)
@@ -157,6 +160,9 @@ def sigmoid_backward(dy: Any, cache: SigmoidCache) -> Array:
     Raises:
         TypeError, ValueError: dy is not of y's dtype and shape, or the cache is of another operation.
 
+    Source:
+        D. Rumelhart, G. Hinton and R. Williams, "Learning representations by back-propagating errors", 1986.
+
     Example:
         >>> y, cache = sigmoid_forward([0.0])
         >>> sigmoid_backward([4.0], cache)
@@ -220,6 +226,9 @@ def tanh_backward(dy: Any, cache: TanhCache) -> Array:
 
     Raises:
         TypeError, ValueError: dy is not of y's dtype and shape, or the cache is of another operation.
+
+    Source:
+        Y. LeCun et al., "Efficient backprop", 1998; the form in e is that of 1 / cosh(x)**2.
 
     Example:
         >>> y, cache = tanh_forward([0.0])

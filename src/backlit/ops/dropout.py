@@ -86,6 +86,10 @@ def dropout_backward(dy: Any, cache: DropoutCache) -> Array:
     Raises:
         TypeError, ValueError: dy is not of y's dtype and shape, or the cache is of another operation.
 
+    Source:
+        N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014, section 5.1:
+        back through the thinned network; the factor 1 / (1 - p) is that of the inverted form.
+
     Example:
         >>> y, cache = dropout_forward(np.ones(6), 0.5, rng=np.random.default_rng(0))
         >>> dropout_backward(np.full(6, 3.0), cache)

@@ -90,6 +90,9 @@ def linear_backward(
         TypeError: dy has another dtype than y, or the cache is of another operation.
         ValueError: dy has another shape than y, or needs names an unknown gradient.
 
+    Source:
+        D. Rumelhart, G. Hinton and R. Williams, "Learning representations by back-propagating errors", 1986.
+
     Example:
         >>> y, cache = linear_forward([[1.0, 2.0]], [[3.0, 4.0]], [0.0])
         >>> linear_backward([[10.0]], cache)

@@ -169,6 +169,10 @@ def cross_entropy_backward(dloss: Any, cache: CrossEntropyCache) -> Array:
         TypeError, ValueError: dloss is not of the loss's dtype and shape, or the cache is of another
         operation.
 
+    Source:
+        J. Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990; weights and
+        smoothing are the derivative of `cross_entropy_forward`'s equations.
+
     Example:
         >>> loss, cache = cross_entropy_forward([[0.0, np.log(3.0)]], [1])
         >>> print(cross_entropy_backward(1.0, cache).round(6))
@@ -219,6 +223,10 @@ def mse_forward(prediction: Any, target: Any, *, reduction: str = "mean") -> tup
         TypeError: an argument is no float array, or their precisions differ.
         ValueError: their shapes differ, or a mean is asked for of no elements.
 
+    Source:
+        D. Rumelhart, G. Hinton and R. Williams, "Learning representations by back-propagating errors", 1986,
+        whose error is half the sum of these squares.
+
     Example:
         >>> loss, cache = mse_forward([1.0, 2.0], [0.0, 4.0])
         >>> loss
@@ -268,6 +276,9 @@ def mse_backward(dloss: Any, cache: MseCache) -> tuple[Array, Array]:
     Raises:
         TypeError, ValueError: dloss is not of the loss's dtype and shape, or the cache is of another
         operation.
+
+    Source:
+        As `mse_forward`: the derivative of its square.
 
     Example:
         >>> loss, cache = mse_forward([1.0, 2.0], [0.0, 4.0])

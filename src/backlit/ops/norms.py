@@ -146,6 +146,9 @@ def batch_norm_backward(dy: Any, cache: BatchNormCache) -> tuple[Array, Array | 
     Raises:
         TypeError, ValueError: dy is not of y's dtype and shape, or the cache is of another operation.
 
+    Source:
+        S. Ioffe and C. Szegedy, "Batch normalization", 2015, section 3, with its sums taken together.
+
     Example:
         >>> y, cache = batch_norm_forward([[1.0], [3.0]], [2.0], [0.0], eps=1e-12)
         >>> dx, dgamma, dbeta = batch_norm_backward([[1.0], [0.5]], cache)

@@ -48,6 +48,9 @@ def flatten_forward(x: Any, *, start_axis: int = 1) -> tuple[Array, FlattenCache
         TypeError: x is no float array, or start_axis is no integer.
         ValueError: x has no axis start_axis.
 
+    Source:
+        As PyTorch's Flatten; the order of the elements is that of NumPy's reshape, order="C".
+
     Example:
         >>> y, cache = flatten_forward(np.zeros((2, 3, 4, 5)))
         >>> y.shape
@@ -73,6 +76,9 @@ def flatten_backward(dy: Any, cache: FlattenCache) -> Array:
 
     Raises:
         TypeError, ValueError: dy is not of y's dtype and shape, or the cache is of another operation.
+
+    Source:
+        As `flatten_forward`: a rearrangement's gradient is the inverse rearrangement.
 
     Example:
         >>> y, cache = flatten_forward([[[1.0], [2.0]]])
@@ -135,6 +141,9 @@ def add_backward(dy: Any, cache: AddCache) -> tuple[Array, Array]:
 
     Raises:
         TypeError, ValueError: dy is not of y's dtype and shape, or the cache is of another operation.
+
+    Source:
+        K. He et al., "Identity mappings in deep residual networks", 2016: the shortcut hands the gradient on as it is.
 
     Example:
         >>> y, cache = add_forward([1.0], [2.0])

@@ -92,6 +92,10 @@ def softmax_backward(dy: Any, cache: SoftmaxCache) -> Array:
     Raises:
         TypeError, ValueError: dy is not of y's dtype and shape, or the cache is of another operation.
 
+    Source:
+        J. Bridle, "Training stochastic model recognition algorithms as networks can lead to maximum mutual information
+        estimation of parameters", 1990: the derivative of y[i] by x[j] is y[i] * ([i == j] - y[j]).
+
     Example:
         >>> y, cache = softmax_forward([0.0, 0.0])
         >>> softmax_backward([4.0, 0.0], cache)
@@ -161,6 +165,9 @@ def log_softmax_backward(dy: Any, cache: LogSoftmaxCache) -> Array:
 
     Raises:
         TypeError, ValueError: dy is not of y's dtype and shape, or the cache is of another operation.
+
+    Source:
+        As `softmax_backward`: the derivative of y[i] by x[j] is [i == j] - exp(y[j]).
 
     Example:
         >>> y, cache = log_softmax_forward([0.0, 0.0])
