@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,19 @@ import numpy as np
 
 from backlit import engines, models
 from backlit.data import DIGIT_NAMES, load_digits, load_npz, split
+from backlit.geometry import ConvGeometry
+from backlit.graph import Tensor
 from backlit.inspect import GradientHealth
-from backlit.nn import Conv2d, Module
+from backlit.nn import Conv1d, Conv2d, Conv3d, Module
 from backlit.nn.storage import save
 from backlit.ops import random
 from backlit.ops.arrays import Array
 from backlit.report import write_report
 from backlit.report.curves import need_matplotlib
-from backlit.sizes import integer, shown
+from backlit.sizes import Sizes, integer, shown
 from backlit.train import History, evaluate, fit
 from backlit.train.checkpoint import Checkpoint
+from backlit.train.evaluation import evaluating
 from backlit.train.paths import as_path
 
 _VALIDATE_EVERY = 10  # of the training images of a class, every 10th is held out
@@ -212,16 +216,32 @@ def _name(data: str | os.PathLike[str]) -> str:
 
 
 def _engine(network: Module, images: Array) -> str:
-    """The engine that computes the network's first convolution."""
-    for module in network.modules():
-        if isinstance(module, Conv2d):
-            kernel, size = ("x".join(map(str, sizes)) for sizes in (module.kernel_size, images.shape[2:]))
-            channels = f"{module.in_channels}-{module.out_channels}"
-            choice = engines.explain_choice(
-                f"conv2d:n{len(images)},c{channels},i{size},k{kernel}", images.dtype.name
-            )
-            return choice["conv_forward"].engine
-    return "none"
+    """The engine that computes a batch of images in the network's first convolution."""
+    met: list[
+        tuple[Conv1d | Conv2d | Conv3d, Sizes]
+    ] = []  # each convolution and the shape of its input, in order of computation
+
+    def note(module: Any, inputs: Any, output: Tensor) -> None:
+        met.append((module, inputs[0].shape))
+
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(network))
+        for module in network.modules():
+            if isinstance(module, (Conv1d, Conv2d, Conv3d)):
+                stack.callback(module.register_forward_hook(note).remove)
+        network(Tensor(images[:1]))
+    if not met:
+        return "none"
+    first, (_, *shape) = met[0]
+    geometry = ConvGeometry.from_shapes(
+        (len(images), *shape),
+        first.weight.shape,
+        stride=first.stride,
+        padding=first.padding,
+        dilation=first.dilation,
+        groups=first.groups,
+    )
+    return engines.explain_choice(geometry, images.dtype.name)["conv_forward"].engine
 
 
 def _why_no_report() -> str:
