@@ -134,6 +134,9 @@ def explain_choice(
         geometry: a ConvGeometry or its descriptor.
         dtype: "float32" or "float64". layout: "channels_first" or "channels_last".
 
+    Returns:
+        The choice: choice[operation] is the plan of one of the three passes, and print(choice) says it in words.
+
     Raises:
         TypeError, ValueError: no such geometry, dtype or layout; or what is forced cannot serve it.
 
