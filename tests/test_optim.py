@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -308,7 +309,11 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "single": (lambda: optim.SGD(P), TypeError, r"a Parameter, .*pass \[p\]"),
     "number": (lambda: optim.SGD(3), TypeError, "parameters is a int"),
     "tensor": (lambda: optim.SGD([P, Tensor([1.0])]), TypeError, "a Tensor at position 1"),
-    "group": (lambda: optim.SGD([{"params": [P]}]), TypeError, "a dict at position 0.*for each group"),
+    "group": (
+        lambda: optim.SGD([{"params": [P]}]),
+        TypeError,
+        "a dict at position 0.*groups are not supported.*for each group",
+    ),
     "twice": (lambda: optim.SGD([P, P]), ValueError, "one parameter twice, at positions 0 and 1"),
     "lr negative": (lambda: optim.Adam([P], lr=-1), ValueError, "lr is -1"),
     "lr nan": (lambda: optim.Adam([P], lr=math.nan), ValueError, "lr is nan"),
@@ -326,6 +331,18 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "betas": (lambda: optim.Adam([P], betas=(0.9, 1.0)), ValueError, r"betas\[1\] is 1"),
     "one beta": (lambda: optim.Adam([P], betas=0.9), TypeError, "betas is 0.9, and two numbers"),
     "eps": (lambda: optim.Adam([P], eps=-1), ValueError, "eps is -1"),
+    "amsgrad": (
+        lambda: optim.Adam([P], amsgrad=True),
+        ValueError,
+        "amsgrad is True, and Adam has only amsgrad=False",
+    ),
+    "maximize": (lambda: optim.SGD([P], maximize=True), ValueError, "maximize is True, and SGD has only"),
+    "fused": (
+        lambda: optim.AdamW([P], fused=True),
+        ValueError,
+        "fused is True, and AdamW has only fused=None",
+    ),
+    "misspelt": (lambda: optim.SGD([P], momentun=0.9), TypeError, "SGD has no argument 'momentun'"),
     "abstract": (lambda: optim.Optimizer([P], 0.1, 0.0), TypeError, "abstract"),
 }
 
@@ -354,3 +371,20 @@ def test_step_that_refuses_a_later_gradient_has_changed_nothing(
         optimizer.step()
     assert first.data.tolist() == [1.0]
     assert optimizer.state_dict()[1]["steps"] == [0, 0]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_optimizer_takes_pytorchs_arguments_at_their_defaults(torch: Any, name: str) -> None:
+    _, *theirs = signature(getattr(torch.optim, name)).parameters.values()
+    getattr(optim, name)([parameter(1.0)], **{p.name: p.default for p in theirs})
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_optimizer_takes_pytorchs_positional_arguments_in_order(torch: Any, name: str) -> None:
+    def positional(of: Any) -> list[tuple[str, Any]]:
+        _, *rest = (p for p in signature(of).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD)
+        return [(p.name, p.default) for p in rest]
+
+    assert positional(getattr(optim, name)) == positional(getattr(torch.optim, name))

@@ -37,7 +37,13 @@ class ReLU(Module):
 
 
 class Sigmoid(Module):
-    """The logistic function, y = 1 / (1 + exp(-x)), elementwise."""
+    """The logistic function, y = 1 / (1 + exp(-x)), elementwise; its gradient is dx = dy * y * (1 - y).
+
+    Example:
+        >>> import numpy as np
+        >>> Sigmoid()(np.array([0.0, 2.0])).numpy().round(3)
+        array([0.5  , 0.881])
+    """
 
     def forward(self, x: Any) -> Tensor:
         """Map x to y of the same shape."""
@@ -45,7 +51,13 @@ class Sigmoid(Module):
 
 
 class Tanh(Module):
-    """The hyperbolic tangent, elementwise."""
+    """The hyperbolic tangent, y = tanh(x), elementwise; its gradient is dx = dy * (1 - y**2).
+
+    Example:
+        >>> import numpy as np
+        >>> Tanh()(np.array([0.0, 1.0])).numpy().round(3)
+        array([0.   , 0.762])
+    """
 
     def forward(self, x: Any) -> Tensor:
         """Map x to y of the same shape."""
@@ -56,7 +68,8 @@ class Softmax(Module):
     """The exponentials, divided by their sum along an axis: y = exp(x) / sum(exp(x)).
 
     Args:
-        dim: the axis; 1 for logits (N, K, ...).
+        dim: the axis; 1 for logits (N, K, ...). None, as PyTorch's default, is refused when called: PyTorch
+            guesses an axis then, and warns that this will end.
 
     Example:
         >>> import numpy as np
@@ -64,9 +77,9 @@ class Softmax(Module):
         array([[0.25, 0.25, 0.25, 0.25]])
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
-        self.dim = integer("dim", dim, None)
+        self.dim = None if dim is None else integer("dim", dim, None)
 
     def forward(self, x: Any) -> Tensor:
         """Map x to y of the same shape."""
@@ -78,15 +91,21 @@ class Softmax(Module):
 
 
 class LogSoftmax(Module):
-    """The logarithm of the softmax along an axis: y = x - log(sum(exp(x))).
+    """The logarithm of the softmax along an axis: y = x - log(sum(exp(x))), its gradient dx = dy - exp(y) * sum(dy).
 
     Args:
-        dim: the axis; 1 for logits (N, K, ...).
+        dim: the axis; 1 for logits (N, K, ...). None, as PyTorch's default, is refused when called: PyTorch
+            guesses an axis then, and warns that this will end.
+
+    Example:
+        >>> import numpy as np
+        >>> LogSoftmax(dim=1)(np.zeros((1, 4))).numpy().round(3)
+        array([[-1.386, -1.386, -1.386, -1.386]])
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
-        self.dim = integer("dim", dim, None)
+        self.dim = None if dim is None else integer("dim", dim, None)
 
     def forward(self, x: Any) -> Tensor:
         """Map x to y of the same shape."""

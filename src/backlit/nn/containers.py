@@ -107,7 +107,7 @@ class ModuleList(_Ordered):
     """Modules in a list that registers them; calling them is the owner's part.
 
     Args:
-        modules: an iterable of modules.
+        modules: an iterable of modules; None for an empty list.
 
     Example:
         >>> from backlit import nn
@@ -123,13 +123,26 @@ class ModuleList(_Ordered):
         ['layers.0.weight', 'layers.0.bias', 'layers.1.weight', 'layers.1.bias']
     """
 
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self.extend(modules)
+        self.extend(() if modules is None else modules)
 
 
 class Identity(Module):
-    """The function that returns its input."""
+    """The function that returns its input, y = x, in the place of another module.
+
+    Args:
+        arguments, options: anything, and ignored, so that it can stand where another module was made.
+
+    Source: PyTorch's class of the same name.
+
+    Example:
+        >>> Identity(64, bias=False)([1.0, 2.0])
+        [1.0, 2.0]
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__()
 
     def forward(self, x: Any) -> Any:
         """The input itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from backlit.graph import Tensor
-from backlit.nn import functional
+from backlit.nn import windows
 from backlit.nn.init import weight_and_bias
 from backlit.nn.inputs import check_images
 from backlit.nn.module import Module, Parameter
@@ -31,6 +31,7 @@ class _Convolution(Module):
         dilation: Any,
         groups: Any,
         bias: Any,
+        dtype: Any,
     ) -> None:
         self.in_channels = integer("in_channels", channels[0], 1)
         self.out_channels = integer("out_channels", channels[1], 1)
@@ -56,7 +57,9 @@ class _Convolution(Module):
         if self.transposed:
             first, second = second, first
         shape = (first, second // self.groups, *self.kernel_size)
-        self.weight, own_bias = weight_and_bias(shape, self.out_channels, bias=as_flag("bias", bias))
+        self.weight, own_bias = weight_and_bias(
+            shape, self.out_channels, bias=as_flag("bias", bias), dtype=dtype
+        )
         self.register_parameter("bias", own_bias)
 
     def _padding(self, padding: Any) -> Any:
@@ -97,15 +100,18 @@ class _Conv(_Convolution):
         dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
         bias: bool = True,
+        *,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
-        self._set_up((in_channels, out_channels), kernel_size, stride, padding, 0, dilation, groups, bias)
+        channels = (in_channels, out_channels)
+        self._set_up(channels, kernel_size, stride, padding, 0, dilation, groups, bias, dtype)
 
     def forward(self, x: Any) -> Tensor:
         """Map x (N, C, *spatial) to y (N, K, *output_size)."""
         check_images(self, x, self.axes, self.in_channels)
         settings = (self.stride, self.padding, self.dilation, self.groups)
-        return functional.conv(x, self.weight, self.bias, *settings)
+        return windows.conv(x, self.weight, self.bias, *settings)
 
 
 class _ConvTranspose(_Convolution):
@@ -124,16 +130,18 @@ class _ConvTranspose(_Convolution):
         groups: int = 1,
         bias: bool = True,
         dilation: int | tuple[int, ...] = 1,
+        *,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         channels = (in_channels, out_channels)
-        self._set_up(channels, kernel_size, stride, padding, output_padding, dilation, groups, bias)
+        self._set_up(channels, kernel_size, stride, padding, output_padding, dilation, groups, bias, dtype)
 
     def forward(self, x: Any) -> Tensor:
         """Map x (N, C, *spatial) to y (N, K, *output_size)."""
         check_images(self, x, self.axes, self.in_channels)
         settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
-        return functional.conv_transpose(x, self.weight, self.bias, *settings)
+        return windows.conv_transpose(x, self.weight, self.bias, *settings)
 
 
 class Conv1d(_Conv):
@@ -154,6 +162,7 @@ class Conv2d(_Conv):
             ceil(input / stride).
         groups: number of independent channel groups; divides C and K.
         bias: whether to add b.
+        dtype: of the parameters, np.float32 (which None stands for) or np.float64; inputs have to have it, too.
 
     Attributes:
         weight: (K, C/groups, *kernel_size). bias: (K,) or None. Both begin uniform in +-1/sqrt(fan_in) with
@@ -200,6 +209,7 @@ class ConvTranspose2d(_ConvTranspose):
         output_padding: added to the high end of the output; smaller than stride or dilation.
         groups: number of independent channel groups; divides C and K.
         bias: whether to add b.
+        dtype: of the parameters, np.float32 (which None stands for) or np.float64; inputs have to have it, too.
 
     Attributes:
         weight: (C, K/groups, *kernel_size). bias: (K,) or None. Both begin uniform in +-1/sqrt(fan_in) with

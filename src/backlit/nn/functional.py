@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 import numpy as np
 
 from backlit.graph import Tensor, apply
 from backlit.nn.inputs import shape_of
+from backlit.nn.windows import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
 from backlit.ops.arguments import as_axis
 from backlit.ops.arrays import Array
-
-_P = ParamSpec("_P")
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -46,32 +59,131 @@ __all__ = [
 
 
 def relu(x: Any) -> Tensor:
-    """The larger of x and 0, elementwise."""
+    """The positive part, y = max(x, 0), elementwise.
+
+    Args:
+        x: of any shape.
+
+    Returns:
+        y, of the shape of x.
+
+    Raises:
+        TypeError: x is no tensor of float32 or float64.
+
+    Example:
+        >>> relu([-1.0, 2.0]).numpy()
+        array([0., 2.])
+    """
     return apply("relu", x)
 
 
 def sigmoid(x: Any) -> Tensor:
-    """The logistic function 1 / (1 + exp(-x)), elementwise."""
+    """The logistic function, y = 1 / (1 + exp(-x)), elementwise.
+
+    Args:
+        x: of any shape.
+
+    Returns:
+        y, of the shape of x.
+
+    Raises:
+        TypeError: x is no tensor of float32 or float64.
+
+    Example:
+        >>> sigmoid([0.0, 1000.0]).numpy()
+        array([0.5, 1. ])
+    """
     return apply("sigmoid", x)
 
 
 def tanh(x: Any) -> Tensor:
-    """The hyperbolic tangent (exp(x) - exp(-x)) / (exp(x) + exp(-x)), elementwise."""
+    """The hyperbolic tangent, y = (exp(x) - exp(-x)) / (exp(x) + exp(-x)), elementwise.
+
+    Args:
+        x: of any shape.
+
+    Returns:
+        y, of the shape of x.
+
+    Raises:
+        TypeError: x is no tensor of float32 or float64.
+
+    Example:
+        >>> tanh([0.0, 1000.0]).numpy()
+        array([0., 1.])
+    """
     return apply("tanh", x)
 
 
-def softmax(x: Any, dim: int) -> Tensor:
-    """The quotients exp(x) / sum(exp(x)) along the axis `dim`."""
-    return apply("softmax", x, axis=as_axis("dim", dim, "x", shape_of(x)))
+def softmax(x: Any, dim: int | None = None) -> Tensor:
+    """The quotients, y = exp(x) / sum(exp(x)), along an axis.
+
+    Args:
+        x: of any shape with that axis.
+        dim: the axis; 1 for logits (N, K, ...). None is PyTorch's default, and refused.
+
+    Returns:
+        y, of the shape of x.
+
+    Raises:
+        TypeError, ValueError: x is no tensor of float32 or float64, or dim no axis of it.
+
+    Example:
+        >>> import numpy as np
+        >>> softmax(np.zeros((1, 4)), dim=1).numpy().round(3)
+        array([[0.25, 0.25, 0.25, 0.25]])
+    """
+    return apply("softmax", x, axis=_along(dim, shape_of(x)))
 
 
-def log_softmax(x: Any, dim: int) -> Tensor:
-    """The logarithm x - log(sum(exp(x))) along the axis `dim`."""
-    return apply("log_softmax", x, axis=as_axis("dim", dim, "x", shape_of(x)))
+def log_softmax(x: Any, dim: int | None = None) -> Tensor:
+    """The logarithms, y = x - log(sum(exp(x))), along an axis.
+
+    Args:
+        x: of any shape with that axis.
+        dim: the axis; 1 for logits (N, K, ...). None is PyTorch's default, and refused.
+
+    Returns:
+        y, of the shape of x.
+
+    Raises:
+        TypeError, ValueError: x is no tensor of float32 or float64, or dim no axis of it.
+
+    Example:
+        >>> import numpy as np
+        >>> log_softmax(np.zeros((1, 4)), dim=1).numpy().round(3)
+        array([[-1.386, -1.386, -1.386, -1.386]])
+    """
+    return apply("log_softmax", x, axis=_along(dim, shape_of(x)))
+
+
+def _along(dim: int | None, shape: tuple[int, ...]) -> int:
+    """The axis `dim` of a softmax; None, for which PyTorch guesses with a warning, is an error."""
+    if dim is None:
+        raise TypeError(
+            f"dim is None, and an axis of the shape {shape} is needed: pass dim=1 for logits (N, K, ...), "
+            f"dim=-1 for the last axis."
+        )
+    return as_axis("dim", dim, "x", shape)
 
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """The axes from start_dim to end_dim, both included, as one."""
+    """The axes from start_dim to end_dim, both included, as one: y = x.reshape(..., their product, ...).
+
+    Args:
+        x: of any shape. start_dim, end_dim: axes; negative ones count from the end.
+
+    Returns:
+        y, with the same elements in the same order; (1,) for a 0-d x.
+
+    Raises:
+        TypeError, ValueError: an axis that x does not have, or start_dim behind end_dim.
+
+    Example:
+        >>> import numpy as np
+        >>> flatten(np.zeros((4, 3, 2, 2)), 1).shape
+        (4, 12)
+    """
     shape = shape_of(x)
     if not shape:
         return apply("reshape", x, shape=(1,))
@@ -87,7 +199,21 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
-    """The affine map x @ weight.T + bias: x (..., in), weight (out, in), bias (out,)."""
+    """The affine map of the last axis, y = x @ weight.T + bias.
+
+    Args:
+        x: (..., in). weight: (out, in). bias: (out,) or None.
+
+    Returns:
+        y, (..., out).
+
+    Raises:
+        TypeError, ValueError: shapes or dtypes that do not fit one another.
+
+    Example:
+        >>> linear([1.0, 2.0], [[3.0, 4.0]], [5.0]).numpy()
+        array([16.])
+    """
     return apply("linear", x, weight, bias)
 
 
@@ -101,20 +227,48 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """The normalised weight * (x - mean) / sqrt(var + eps) + bias, per channel of x (N, C, *spatial).
+    """Each channel normalised, y = weight * (x - mean) / sqrt(var + eps) + bias.
 
     Args:
         x: (N, C, *spatial). weight, bias: (C,).
         running_mean, running_var: arrays (C,) that stand for mean and variance when not training, and that
             training updates in place with the factor `momentum` (the variance without bias, as PyTorch does).
-        training: take mean and variance from x.
+        training: take mean and variance from x. eps: added to the variance.
+
+    Returns:
+        y, of the shape of x.
+
+    Raises:
+        TypeError, ValueError: shapes or dtypes that do not fit, no running arrays when not training, or one
+            value per channel in training.
+
+    Example:
+        >>> batch_norm([[1.0], [3.0]], None, None, training=True, eps=0.0).numpy()
+        array([[-1.],
+               [ 1.]])
     """
     running = {"running_mean": running_mean, "running_var": running_var}
     return apply("batch_norm", x, weight, bias, training=training, momentum=momentum, eps=eps, **running)
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
-    """Zero each element with probability p and divide the others by 1 - p; x itself when not training."""
+    """Zeros at random places: y = x * mask / (1 - p), where the mask is 0 with probability p, else 1.
+
+    Args:
+        x: of any shape. p: 0 to 1.
+        training: False gives x as it is.
+
+    Returns:
+        y, of the shape of x.
+
+    Raises:
+        TypeError, ValueError: x is no tensor of float32 or float64, or p no number from 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> set(dropout(np.ones(100), p=0.5).numpy().tolist()) <= {0.0, 2.0}
+        True
+    """
     return apply("dropout", x, p=p, training=training)
 
 
@@ -127,7 +281,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """The negative log-likelihood -log(softmax(x)[target]), averaged or summed over the batch.
+    """The negative log-likelihood from logits, loss = mean over n of -log(softmax(x[n])[target[n]]).
 
     Args:
         x: logits (N, K) or (N, K, *spatial).
@@ -136,6 +290,16 @@ def cross_entropy(
         ignore_index: the label without loss and gradient, which the mean does not count.
         reduction: "mean", "sum" or "none".
         label_smoothing: the share, 0 to 1, of each label that is spread evenly over all classes.
+
+    Returns:
+        The loss, 0-d, or of the shape of target for "none".
+
+    Raises:
+        TypeError, ValueError: shapes that do not fit, a label that is no class, or a setting out of range.
+
+    Example:
+        >>> round(cross_entropy([[2.0, 0.0]], [0]).item(), 4)
+        0.1269
     """
     labels = target.data if isinstance(target, Tensor) else target
     options = {"label_smoothing": label_smoothing, "reduction": reduction}
@@ -143,113 +307,19 @@ def cross_entropy(
 
 
 def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """The squares (x - target)**2, averaged ("mean"), summed ("sum") or kept apart ("none")."""
+    """The mean of the squared differences, loss = mean of (x - target)**2.
+
+    Args:
+        x, target: of one shape. reduction: "mean", "sum" or "none".
+
+    Returns:
+        The loss, 0-d, or of the shape of x for "none".
+
+    Raises:
+        TypeError, ValueError: shapes or dtypes that differ, or another reduction.
+
+    Example:
+        >>> mse_loss([1.0, 2.0], [1.0, 4.0]).item()
+        2.0
+    """
     return apply("mse", x, target, reduction=reduction)
-
-
-# Convolutions and pools of any number of axes; conv1d, conv2d ... below are these with the number checked.
-
-
-def conv(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The cross-correlation of x with weight, plus bias.
-
-        y[n, k, o] = bias[k] + sum over c, t of  weight[k, c, t] * x[n, c, stride*o + dilation*t - padding]
-
-    Args:
-        x: (N, C, *spatial). weight: (K, C/groups, *kernel). bias: (K,) or None.
-        stride, dilation: int or one per axis.
-        padding: int, one per axis, one (low, high) pair per axis, "same" or "valid".
-        groups: number of independent channel groups.
-    """
-    return apply("conv", x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
-
-
-def conv_transpose(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> Tensor:
-    """The adjoint of a cross-correlation, applied to x, plus bias.
-
-    Args:
-        x: (N, C, *spatial). weight: (C, K/groups, *kernel). bias: (K,) or None.
-        stride, dilation: int or one per axis.
-        padding: int, one per axis, or one (low, high) pair per axis.
-        output_padding: added to the high end of the output.
-        groups: number of independent channel groups.
-    """
-    settings = {"stride": stride, "padding": padding, "output_padding": output_padding}
-    return apply("conv_transpose", x, weight, bias, dilation=dilation, groups=groups, **settings)
-
-
-def max_pool(
-    x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
-) -> Tensor:
-    """The largest element of each window of x (N, C, *spatial); a stride of None is the kernel size."""
-    settings = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
-    return apply("max_pool", x, dilation=dilation, ceil_mode=ceil_mode, **settings)
-
-
-def avg_pool(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Tensor:
-    """The mean of each window of x (N, C, *spatial), padding counted unless count_include_pad is False."""
-    settings = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
-    how = {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
-    return apply("avg_pool", x, **settings, **how)
-
-
-def adaptive_avg_pool(x: Any, output_size: Any) -> Tensor:
-    """The means of a grid of output_size windows over x (N, C, *spatial); None keeps an axis as it is."""
-    spatial = shape_of(x)[2:]
-    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * len(spatial)
-    if len(sizes) == len(spatial):
-        sizes = tuple(own if size is None else size for size, own in zip(sizes, spatial, strict=True))
-    return apply("adaptive_avg_pool", x, output_size=tuple(sizes))
-
-
-def _over(
-    axes: int, operation: Callable[Concatenate[Any, _P], Tensor]
-) -> Callable[Concatenate[Any, _P], Tensor]:
-    """`operation` for inputs of just `axes` spatial axes, under the name with the number: conv -> conv2d."""
-    name = f"{operation.__name__}{axes}d"
-
-    @wraps(operation)
-    def limited(x: Any, /, *arguments: _P.args, **options: _P.kwargs) -> Tensor:
-        if len(shape_of(x)) != axes + 2:
-            raise ValueError(
-                f"x of {name} has shape {shape_of(x)}, and {axes + 2} axes are needed: (N, C, *spatial) with "
-                f"{axes} spatial."
-            )
-        return operation(x, *arguments, **options)
-
-    limited.__name__ = limited.__qualname__ = name
-    return limited
-
-
-conv1d, conv2d, conv3d = (_over(axes, conv) for axes in (1, 2, 3))
-conv_transpose1d, conv_transpose2d, conv_transpose3d = (_over(axes, conv_transpose) for axes in (1, 2, 3))
-max_pool1d, max_pool2d, max_pool3d = (_over(axes, max_pool) for axes in (1, 2, 3))
-avg_pool1d, avg_pool2d, avg_pool3d = (_over(axes, avg_pool) for axes in (1, 2, 3))
-adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (
-    _over(axes, adaptive_avg_pool) for axes in (1, 2, 3)
-)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from math import prod, sqrt
+from typing import Any
 
-from backlit.nn.module import Parameter
+import numpy as np
+
+from backlit.nn.module import Parameter, precision
 from backlit.ops.arrays import Array, empty
 from backlit.ops.random import generator
 
 
-def uniform(shape: tuple[int, ...], bound: float) -> Array:
-    """Float32 values drawn uniformly from [-bound, bound)."""
-    result = empty(shape, "float32")
+def first_precision(dtype: Any) -> np.dtype[Any]:
+    """What the argument `dtype` of a layer asks for: float32 for None, as PyTorch's layers begin."""
+    return np.dtype(np.float32) if dtype is None else precision(dtype)
+
+
+def uniform(shape: tuple[int, ...], bound: float, dtype: np.dtype[Any]) -> Array:
+    """Values drawn uniformly from [-bound, bound): one seed gives both precisions the same, but for rounding."""
+    result = empty(shape, dtype)
     result[...] = generator().uniform(-bound, bound, shape)
     return result
 
 
 def weight_and_bias(
-    shape: tuple[int, ...], outputs: int, *, bias: bool
+    shape: tuple[int, ...], outputs: int, *, bias: bool, dtype: Any = None
 ) -> tuple[Parameter, Parameter | None]:
     """The parameters of a linear or convolutional layer, as PyTorch's layers begin.
 
@@ -30,9 +38,11 @@ def weight_and_bias(
         shape: of the weight, (out, in/groups, *kernel); transposed (in, out/groups, *kernel), for which
             PyTorch takes fan_in from the second axis, too.
         outputs: size of the bias. bias: whether there is one.
+        dtype: np.float32 or np.float64; None for np.float32.
 
     Source: He et al., "Delving Deep into Rectifiers", 2015; PyTorch's reset_parameters.
     """
     bound = 1 / sqrt(shape[1] * prod(shape[2:]))
-    weight = Parameter(uniform(shape, bound))
-    return weight, Parameter(uniform((outputs,), bound)) if bias else None
+    wanted = first_precision(dtype)
+    weight = Parameter(uniform(shape, bound, wanted))
+    return weight, Parameter(uniform((outputs,), bound, wanted)) if bias else None

@@ -21,6 +21,7 @@ class Linear(Module):
     Args:
         in_features, out_features: sizes of the last axis of x and y.
         bias: whether to add one.
+        dtype: of the parameters, np.float32 (which None stands for) or np.float64; inputs have to have it, too.
 
     Attributes:
         weight: (out_features, in_features). bias: (out_features,) or None. Both begin uniform in
@@ -40,12 +41,14 @@ class Linear(Module):
     weight: Parameter
     bias: Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = None) -> None:
         super().__init__()
         self.in_features = integer("in_features", in_features, 1)
         self.out_features = integer("out_features", out_features, 1)
         shape = (self.out_features, self.in_features)
-        self.weight, own_bias = weight_and_bias(shape, self.out_features, bias=as_flag("bias", bias))
+        self.weight, own_bias = weight_and_bias(
+            shape, self.out_features, bias=as_flag("bias", bias), dtype=dtype
+        )
         self.register_parameter("bias", own_bias)
 
     def forward(self, x: Any) -> Tensor:

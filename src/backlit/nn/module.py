@@ -50,6 +50,22 @@ class HookHandle:
         self._hooks.pop(self._key, None)
 
 
+def precision(dtype: Any) -> np.dtype[Any]:
+    """The dtype, once it is known to be float32 or float64.
+
+    Raises:
+        TypeError: it is anything else.
+    """
+    try:
+        wanted: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)
+    except TypeError:
+        wanted = None
+    if wanted is None or wanted not in (np.dtype(np.float32), np.dtype(np.float64)):
+        given = shown(dtype) if wanted is None else wanted
+        raise TypeError(f"dtype is {given}, and modules compute in np.float32 or np.float64.")
+    return wanted
+
+
 class Module:
     """The abstract module: a function of tensors with parameters; a subclass defines `forward`.
 
@@ -313,9 +329,7 @@ class Module:
             >>> nn.Linear(3, 2).astype(np.float64).weight.dtype
             dtype('float64')
         """
-        wanted = np.dtype(dtype)
-        if wanted not in (np.dtype(np.float32), np.dtype(np.float64)):
-            raise TypeError(f"dtype is {wanted}, and modules compute in np.float32 or np.float64.")
+        wanted = precision(dtype)
         for module in self.modules():
             for parameter in module.parameters(recurse=False):
                 if parameter.dtype != wanted:

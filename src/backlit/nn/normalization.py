@@ -9,6 +9,7 @@ import numpy as np
 
 from backlit.graph import Tensor
 from backlit.nn import functional
+from backlit.nn.init import first_precision
 from backlit.nn.inputs import check_images, shape_of
 from backlit.nn.module import Module, Parameter
 from backlit.ops.arguments import as_flag, as_number
@@ -35,6 +36,7 @@ class _BatchNorm(Module):
         track_running_stats: bool = True,
         *,
         bias: bool = True,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         self.num_features = integer("num_features", num_features, 1)
@@ -42,7 +44,8 @@ class _BatchNorm(Module):
         self.momentum = None if momentum is None else as_number("momentum", momentum, 0, 1)
         self.affine = as_flag("affine", affine)
         self.track_running_stats = as_flag("track_running_stats", track_running_stats)
-        ones, zeros = np.ones(self.num_features, np.float32), np.zeros(self.num_features, np.float32)
+        wanted = first_precision(dtype)
+        ones, zeros = np.ones(self.num_features, wanted), np.zeros(self.num_features, wanted)
         self.register_parameter("weight", Parameter(ones) if affine else None)
         self.register_parameter("bias", Parameter(zeros) if as_flag("bias", bias) and affine else None)
         self.register_buffer("running_mean", zeros if track_running_stats else None)
@@ -92,6 +95,7 @@ class BatchNorm2d(_BatchNorm):
         momentum: the factor above; None takes the plain mean over all batches so far.
         affine: whether there are weight and bias. bias: False leaves the bias out.
         track_running_stats: whether there are running statistics; without, the batch's are always used.
+        dtype: of parameters and statistics, np.float32 (None) or np.float64; inputs have to have it, too.
 
     Attributes:
         weight, bias: (C,), ones and zeros at first, or None.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from backlit.graph import Tensor
-from backlit.nn import functional
+from backlit.nn import windows
 from backlit.nn.inputs import check_images
 from backlit.nn.module import Module
 from backlit.ops.arguments import as_flag
@@ -39,10 +39,15 @@ class _MaxPool(_Pool):
         stride: int | tuple[int, ...] | None = None,
         padding: Any = 0,
         dilation: int | tuple[int, ...] = 1,
-        *,
+        return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
+        if as_flag("return_indices", return_indices):
+            raise ValueError(
+                "return_indices is True, and that is not supported: a rule of the graph has one output, and only "
+                "an unpooling, which is not here, would read the indices. Leave it False."
+            )
         self._set_up(kernel_size, stride, padding, dilation)
         self.dilation = dilation
         self.ceil_mode = as_flag("ceil_mode", ceil_mode)
@@ -51,7 +56,7 @@ class _MaxPool(_Pool):
         """Map x (N, C, *spatial) to y (N, C, *output_size)."""
         check_images(self, x, self.axes)
         settings = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-        return functional.max_pool(x, *settings)
+        return windows.max_pool(x, *settings)
 
     def extra_repr(self) -> str:
         """The window, its dilation, and how the output size is rounded."""
@@ -82,7 +87,7 @@ class _AvgPool(_Pool):
         """Map x (N, C, *spatial) to y (N, C, *output_size)."""
         check_images(self, x, self.axes)
         how = (self.ceil_mode, self.count_include_pad, self.divisor_override)
-        return functional.avg_pool(x, self.kernel_size, self.stride, self.padding, *how)
+        return windows.avg_pool(x, self.kernel_size, self.stride, self.padding, *how)
 
 
 class _AdaptiveAvgPool(Module):
@@ -99,7 +104,7 @@ class _AdaptiveAvgPool(Module):
     def forward(self, x: Any) -> Tensor:
         """Map x (N, C, *spatial) to y (N, C, *output_size)."""
         check_images(self, x, self.axes)
-        return functional.adaptive_avg_pool(x, self.output_size)
+        return windows.adaptive_avg_pool(x, self.output_size)
 
     def extra_repr(self) -> str:
         """The size of the grid."""
@@ -120,6 +125,7 @@ class MaxPool2d(_MaxPool):
     Args:
         kernel_size, stride, dilation: one int per axis, or one for all; a stride of None is the kernel size.
         padding: int, one per axis, or one (low, high) pair per axis; padded positions never win.
+        return_indices: here for PyTorch's order of arguments; only False is supported.
         ceil_mode: round the output size up.
 
     Raises:

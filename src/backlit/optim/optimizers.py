@@ -12,12 +12,18 @@ import numpy as np
 from backlit.nn.module import Parameter
 from backlit.ops.arguments import as_flag, as_number
 from backlit.ops.arrays import Array, empty, zeros
-from backlit.optim.parameters import gradient_of, parameter_list
+from backlit.optim.parameters import check_others, gradient_of, parameter_list
 from backlit.sizes import integer, shown
 
 _BLOCK = (
     1 << 14
-)  # elements: a few arrays of 64 to 128 KB, which stay in the second-level cache between operations
+)  # elements: a few arrays of 64 to 128 KB, which the second-level cache keeps between operations
+_OTHERS = {
+    "maximize": False,
+    "foreach": None,
+    "differentiable": False,
+    "fused": None,
+}  # and PyTorch's defaults
 _FLUSH = 64  # steps between two looks for denormals: without gradient a moment takes hundreds to become one
 
 
@@ -35,6 +41,19 @@ class Optimizer(ABC):
     Raises:
         TypeError: parameters is no iterable of parameters, or a setting no number.
         ValueError: there is no parameter, one appears twice, or a setting is out of range.
+
+    Example:
+        >>> class SignDescent(Optimizer):
+        ...     def __init__(self, parameters, lr=1e-3):
+        ...         super().__init__(parameters, lr, weight_decay=0.0)
+        ...
+        ...     def _update(self, p, g, moments, scratch, step):
+        ...         p -= self.lr * np.sign(g)
+        >>> p = Parameter(np.array([1.0, 2.0]))
+        >>> p.grad = np.array([5.0, -0.1])
+        >>> SignDescent([p], lr=0.5).step()
+        >>> p.data
+        array([0.5, 2.5])
     """
 
     _moments: tuple[str, ...] = ()  # names of the arrays that are kept for each parameter
@@ -191,6 +210,7 @@ class SGD(Optimizer):
         momentum: 0 for none. dampening: at least 0, below or equal to 1.
         weight_decay: at least 0.
         nesterov: look ahead; needs momentum, and no dampening.
+        others: PyTorch's further settings (maximize, foreach, differentiable, fused), at their defaults only.
 
     Raises:
         TypeError, ValueError: as `Optimizer`.
@@ -214,7 +234,9 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        **others: Any,
     ) -> None:
+        check_others("SGD", others, _OTHERS)
         super().__init__(parameters, lr, weight_decay)
         self._configure(momentum, dampening, nesterov)
 
@@ -268,6 +290,8 @@ class Adam(Optimizer):
         betas: b1 and b2, from 0 up to but not including 1.
         eps: at least 0.
         weight_decay: at least 0; goes through the gradient here, and beside it in AdamW.
+        amsgrad, others: PyTorch's further settings (maximize, foreach, capturable, differentiable, fused,
+            decoupled_weight_decay), at their defaults only.
 
     Raises:
         TypeError, ValueError: as `Optimizer`.
@@ -291,7 +315,11 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        **others: Any,
     ) -> None:
+        known = _OTHERS | {"amsgrad": False, "capturable": False, "decoupled_weight_decay": False}
+        check_others("Adam", {"amsgrad": amsgrad, **others}, known)
         super().__init__(parameters, lr, weight_decay)
         self._configure(betas, eps)
 
@@ -335,6 +363,7 @@ class AdamW(Adam):
     Args:
         parameters, lr, betas, eps: as Adam's.
         weight_decay: at least 0.
+        amsgrad, others: as Adam's, without decoupled_weight_decay, which is always so here.
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
 
@@ -353,7 +382,11 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        **others: Any,
     ) -> None:
+        known = _OTHERS | {"amsgrad": False, "capturable": False}
+        check_others("AdamW", {"amsgrad": amsgrad, **others}, known)
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
     def _decayed(self, p: Array, g: Array, work: Array) -> Array:  # Adam's decay needs it

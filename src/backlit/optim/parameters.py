@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from backlit.graph import Tensor
 from backlit.nn.module import Module, Parameter
 from backlit.ops.arrays import Array
+from backlit.sizes import shown
 
 
 def parameter_list(parameters: Any) -> list[Parameter]:
@@ -27,10 +28,15 @@ def parameter_list(parameters: Any) -> list[Parameter]:
     result = list(parameters)
     seen: dict[int, int] = {}
     for index, parameter in enumerate(result):
+        if isinstance(parameter, Mapping):
+            raise TypeError(
+                f"parameters holds a dict at position {index}, and parameter groups are not supported: pass "
+                f"model.parameters(), and make one optimiser for each group that has settings of its own."
+            )
         if not isinstance(parameter, Parameter):
             raise TypeError(
                 f"parameters holds a {type(parameter).__name__} at position {index}, and nn.Parameter is needed: "
-                f"pass model.parameters(), and make one optimiser for each group that has settings of its own."
+                f"pass model.parameters()."
             )
         if id(parameter) in seen:
             raise ValueError(
@@ -39,6 +45,28 @@ def parameter_list(parameters: Any) -> list[Parameter]:
             )
         seen[id(parameter)] = index
     return result
+
+
+def check_others(optimizer: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raise unless the settings that PyTorch's optimiser has beside ours are at their defaults there.
+
+    Args:
+        optimizer: its name, for the message. given: the settings.
+        known: each setting of PyTorch's with its default. Where that is None, False asks for the same.
+
+    Raises:
+        TypeError: a setting that PyTorch's optimiser does not have.
+        ValueError: one with another value than its default.
+    """
+    for name, value in given.items():
+        if name not in known:
+            raise TypeError(f"{optimizer} has no argument {name!r}: leave it out, or look at its signature.")
+        default = known[name]
+        if value is not default and value is not False:
+            raise ValueError(
+                f"{name} is {shown(value)}, and {optimizer} has only {name}={default}, taken because PyTorch has it: "
+                f"leave it out."
+            )
 
 
 def gradient_of(index: int, parameter: Parameter) -> Array | None:

@@ -20,6 +20,13 @@ class Schedule(ABC):
 
     Raises:
         TypeError, ValueError: a setting is no number, or out of range.
+
+    Example:
+        >>> class Linear(Schedule):
+        ...     def _factor(self, step, length):
+        ...         return 1 - step / length
+        >>> [Linear(warmup_steps=2)(step, 6) for step in range(6)]
+        [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
     """
 
     warmup_steps: int = 0
