@@ -85,7 +85,7 @@ def test_a_label_beyond_all_images_is_an_error_that_names_it(
 
 def test_a_path_with_a_nul_character_is_an_error(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "holds no NUL character" in fails([*train(images), "--out", "a\0b"], capsys)
-    assert "holds a NUL character" in fails(["train", "a\0.npz"], capsys)
+    assert r"data is 'a\x00.npz', and a path holds no NUL character" in fails(["train", "a\0.npz"], capsys)
 
 
 LIMITED = """

@@ -371,7 +371,7 @@ def test_npz_limit_counts_what_becomes_of_the_bytes(tmp_path: Path) -> None:
 
 
 def test_npz_path_with_a_nul_character_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"path 'a\\x00b' holds a NUL character"):
+    with pytest.raises(ValueError, match=r"path is 'a\\x00b', and a path holds no NUL character"):
         load_npz("a\0b")
 
 

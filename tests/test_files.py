@@ -7,11 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from backlit.files import write_atomic
+import backlit
+from backlit import nn
+from backlit.data import load_npz
+from backlit.experiment import run_experiment
+from backlit.files import as_path, write_atomic
+from backlit.train import History
 
 
 def test_write_puts_the_whole_content_there(tmp_path: Path) -> None:
@@ -44,17 +51,58 @@ def test_folder_in_the_way_is_named(tmp_path: Path) -> None:
         write_atomic(tmp_path, b"")
 
 
-@pytest.mark.parametrize(
-    ("path", "error", "message"),
-    [
-        (3.5, TypeError, "path is 3.5"),
-        (None, TypeError, "path is None"),
-        ("a\0b", ValueError, "NUL character"),
-    ],
-)
-def test_what_is_no_path_is_refused_by_name(path: object, error: type, message: str) -> None:
-    with pytest.raises(error, match=message):
-        write_atomic(path, b"")  # type: ignore[arg-type]
+class Bytes(os.PathLike[bytes]):
+    """A path-like object whose path is bytes."""
+
+    def __fspath__(self) -> bytes:
+        return b"a"
+
+    def __repr__(self) -> str:
+        return "Bytes()"
+
+
+NO_PATHS = [
+    (3.5, TypeError, "is 3.5, and a path is needed: a str or a pathlib.Path."),
+    (0, TypeError, "is 0, and a path is needed: a str or a pathlib.Path."),
+    (None, TypeError, "is None, and a path is needed: a str or a pathlib.Path."),
+    (b"a", TypeError, "is b'a', and a path is needed: a str or a pathlib.Path."),
+    (Bytes(), TypeError, "is Bytes(), and a path is needed: a str or a pathlib.Path."),
+    ("a\0b", ValueError, "is 'a\\x00b', and a path holds no NUL character: leave it out."),
+    (Path("a\0b"), ValueError, "is 'a\\x00b', and a path holds no NUL character: leave it out."),
+]
+USES: dict[str, Callable[[Any], object]] = {
+    "as_path": lambda path: as_path("path", path),
+    "write_atomic": lambda path: write_atomic(path, b""),
+    "save": lambda path: backlit.save(nn.Linear(1, 1), path),
+    "load": lambda path: backlit.load(nn.Linear(1, 1), path),
+    "load_npz": load_npz,
+    "to_csv": lambda path: History.from_rows([{"epoch": 1}]).to_csv(path),
+    "from_csv": History.from_csv,
+}
+
+
+@pytest.mark.parametrize(("path", "error", "message"), NO_PATHS, ids=[repr(path) for path, _, _ in NO_PATHS])
+@pytest.mark.parametrize("use", USES)
+def test_what_is_no_path_is_refused_by_name(
+    use: str, path: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        USES[use](path)
+    assert str(caught.value) == f"path {message}"
+
+
+def test_what_is_no_path_is_refused_by_the_name_that_the_caller_knows() -> None:
+    with pytest.raises(ValueError, match=r"^out is 'a\\x00b', and a path holds no NUL character"):
+        run_experiment(out="a\0b", report=False, progress=False, say=lambda line: None)
+
+
+def test_path_that_this_system_cannot_encode_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"out is '.*', which this system cannot name a file"):
+        as_path("out", "\ud800")
+
+
+def test_path_is_kept_as_it_was_given() -> None:
+    assert [as_path("out", "a/b"), as_path("out", Path("a/b"))] == [Path("a/b")] * 2
 
 
 def test_pipe_is_refused_and_stays_a_pipe(tmp_path: Path) -> None:

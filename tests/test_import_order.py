@@ -12,8 +12,8 @@ import backlit
 
 # A module or subpackage imports those of earlier rows only; those of one row do not import one another.
 ROWS = (
-    ("_native", "html", "files", "sizes"),
-    ("descriptor",),
+    ("_native", "html", "sizes"),
+    ("descriptor", "files"),
     ("geometry",),
     ("incidence",),
     ("engines",),

@@ -13,6 +13,7 @@ import numpy as np
 
 from backlit import engines, models
 from backlit.data import DIGIT_NAMES, load_digits, load_npz, split
+from backlit.files import as_path
 from backlit.geometry import ConvGeometry
 from backlit.graph import Tensor
 from backlit.inspect import GradientHealth
@@ -26,7 +27,6 @@ from backlit.sizes import Sizes, integer, shown
 from backlit.train import History, evaluate, fit
 from backlit.train.checkpoint import Checkpoint
 from backlit.train.evaluation import evaluating
-from backlit.train.paths import as_path
 
 _VALIDATE_EVERY = 10  # of the training images of a class, every 10th is held out
 _PROBE = 128  # training images that gradient health looks at
@@ -192,7 +192,7 @@ def _load(data: Any) -> Any:
         return load_digits()
     if not isinstance(data, (str, os.PathLike)):
         raise TypeError(f"data is {shown(data)}, and 'digits' or the path of an npz file is needed.")
-    if Path(data).suffix != ".npz":
+    if as_path("data", data).suffix != ".npz":
         raise ValueError(f"data is {os.fspath(data)!r}, and 'digits' or the path of an .npz file is needed.")
     return load_npz(data)
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all: whatever happens while one is written, the old one or the new one is there."""
+"""Paths as arguments give them, and files written whole or not at all, whatever happens while one is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,39 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from backlit.sizes import shown
+
+
+def as_path(name: str, value: Any) -> Path:
+    """The argument `name` as a path, checked before the work whose result it is for.
+
+    Args:
+        name: what the argument is called, for the messages.
+        value: a str or a path-like object that gives one.
+
+    Raises:
+        TypeError: it is something else, bytes among them.
+        ValueError: it holds a NUL character, or another that names of files cannot hold here.
+
+    Example:
+        >>> as_path("out", "runs/first").name
+        'first'
+        >>> as_path("out", None)
+        Traceback (most recent call last):
+        TypeError: out is None, and a path is needed: a str or a pathlib.Path.
+    """
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is {shown(value)}, and a path is needed: a str or a pathlib.Path.")
+    if "\0" in text:
+        raise ValueError(f"{name} is {shown(text)}, and a path holds no NUL character: leave it out.")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is {shown(text)}, which this system cannot name a file.") from None
+    return Path(text)
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], None]) -> None:
@@ -62,13 +94,7 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
 
 def _target(path: str | os.PathLike[str]) -> Path:
     """The file that a path names, links followed, once it is known to be one that can be replaced."""
-    try:
-        name = os.fsdecode(path)
-    except TypeError:
-        raise TypeError(f"path is {path!r}, and the name of a file is needed.") from None
-    if "\0" in name:
-        raise ValueError(f"path {name!r} holds a NUL character, which no file's name can.")
-    target = Path(os.path.realpath(name))
+    target = Path(os.path.realpath(as_path("path", path)))
     if target.is_dir():
         raise IsADirectoryError(
             f"path {str(target)!r} is a folder, and a file is to be written: add a file name."

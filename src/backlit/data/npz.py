@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from math import prod
-from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO
 
@@ -17,8 +16,9 @@ from numpy.lib import format as npy
 
 from backlit.data.images import as_images, as_labels, check_images
 from backlit.data.split import Parts, split
+from backlit.files import as_path
 from backlit.ops.arrays import Array
-from backlit.sizes import integer, shown
+from backlit.sizes import integer
 
 FilePath = str | os.PathLike[str]
 _PARTS = ("x_train", "y_train", "x_test", "y_test")
@@ -139,7 +139,8 @@ def read_arrays(
         FileNotFoundError, ValueError: as `load_npz`; the message names the file, the array and the byte where
             it is.
     """
-    room = max(_ROOM, _RATIO * os.path.getsize(path)) if Path(path).is_file() else _ROOM  # noqa: PTH202
+    file = as_path("path", path)
+    room = max(_ROOM, _RATIO * file.stat().st_size) if file.is_file() else _ROOM
     if max_bytes is not None:
         room = integer("max_bytes", max_bytes, 1)
     arrays: dict[str, Array] = {}
@@ -154,8 +155,8 @@ def read_arrays(
         for name, dtype in becomes.items():
             member = archive.getinfo(name + ".npy")
             try:
-                with archive.open(member) as file:
-                    arrays[name] = _array(file, member.file_size, room, dtype.itemsize)
+                with archive.open(member) as content:
+                    arrays[name] = _array(content, member.file_size, room, dtype.itemsize)
             except (MemoryError, FileNotFoundError):
                 raise
             except (*_DAMAGE, OSError) as error:
@@ -169,19 +170,16 @@ def read_arrays(
 
 def _opened(path: FilePath) -> zipfile.ZipFile:
     """The archive, open for reading."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path is {shown(path)}, and the path of a file is needed.")
+    file = as_path("path", path)
     name = os.fspath(path)
-    if b"\0" in os.fsencode(name):
-        raise ValueError(f"path {shown(name)} holds a NUL character, which no name of a file can.")
     try:
-        return zipfile.ZipFile(path)
+        return zipfile.ZipFile(file)
     except FileNotFoundError:
         raise FileNotFoundError(f"file {name!r} does not exist: check the path.") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"path {name!r} is a folder, and an npz file is needed.") from None
     except _DAMAGE as error:
-        size = Path(path).stat().st_size
+        size = file.stat().st_size
         raise ValueError(
             f"file {name!r} of {size} bytes is truncated or no npz file: {error}. "
             f"np.savez(path, x=images, y=labels) writes one."

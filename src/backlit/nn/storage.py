@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backlit.files import write_atomic
+from backlit.files import as_path, write_atomic
 from backlit.nn.module import Module
 from backlit.ops.arrays import Array
 from backlit.sizes import shown
@@ -117,9 +116,9 @@ def write_tensors(path: FilePath, arrays: Mapping[str, Array], metadata: Mapping
     """
     from safetensors.numpy import save as serialize
 
-    _check_path(path)
+    target = as_path("path", path)
     whole = {name: np.array(array, order="C", copy=None) for name, array in arrays.items()}
-    write_atomic(path, serialize(whole, dict(metadata)))
+    write_atomic(target, serialize(whole, dict(metadata)))
 
 
 def read_tensors(path: FilePath) -> tuple[dict[str, Array], dict[str, str]]:
@@ -154,9 +153,9 @@ def read_tensors(path: FilePath) -> tuple[dict[str, Array], dict[str, str]]:
 
 def _opened(path: FilePath) -> Any:
     """The file, open for reading bytes."""
-    _check_path(path)
+    file = as_path("path", path)
     try:
-        return Path(path).open("rb")
+        return file.open("rb")
     except FileNotFoundError:
         raise FileNotFoundError(f"file {_shown(path)} does not exist: check the path.") from None
     except IsADirectoryError:
@@ -223,13 +222,6 @@ def model_config(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return None
     return {"name": name, "arguments": arguments}
-
-
-def _check_path(path: Any) -> None:
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path is {shown(path)}, and the path of a file is needed.")
-    if "\0" in str(path):
-        raise ValueError(f"path is {shown(str(path))}, which holds a NUL character, and no file's name can.")
 
 
 def _check_module(model: Any) -> None:

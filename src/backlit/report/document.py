@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import backlit
-from backlit.files import write_atomic
+from backlit.files import as_path, write_atomic
 from backlit.graph import Tensor, apply
 from backlit.html import page
 from backlit.nn import Module
@@ -25,7 +25,6 @@ from backlit.report.results import Results
 from backlit.report.trace import follow, recording
 from backlit.sizes import integer
 from backlit.train import History
-from backlit.train.paths import as_path
 
 __all__ = ["write_report"]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from backlit import optim
+from backlit.files import as_path
 from backlit.nn import Module, Parameter
 from backlit.ops import random
 from backlit.ops.arguments import as_flag, as_number
@@ -20,7 +21,6 @@ from backlit.train.evaluation import Loss, Objective, check_model
 from backlit.train.history import History
 from backlit.train.interrupt import Interrupt
 from backlit.train.loop import Callback, Loop, Plan
-from backlit.train.paths import as_path
 
 OPTIMIZERS: dict[str, Any] = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW}
 

@@ -11,10 +11,9 @@ from typing import Any, overload
 
 import numpy as np
 
-from backlit.files import write_atomic
+from backlit.files import as_path, write_atomic
 from backlit.html import escape
 from backlit.sizes import shown
-from backlit.train.paths import as_path
 
 Value = int | float | None
 
