@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import pytest
 
-from backlit.graph import RULES, Tensor, apply
+from backlit import ops
+from backlit.graph import RULES, Tensor, apply, arithmetic, indexing, reductions
 from backlit.graph.rule import rename
 from differences import gradient_by_differences
 from tolerance import assert_close
@@ -171,7 +173,7 @@ def test_rule_gives_the_gradients_that_finite_differences_give(
     out, cache = forward(rule, inputs, attributes)
     upstream = np.asarray(rng.standard_normal(out.shape))
     needs = tuple(array is not None for array in inputs)
-    gradients = RULES[rule].backward(upstream, cache, needs)
+    gradients = RULES[rule].gradients(upstream, cache, needs)
     for i, (array, gradient) in enumerate(zip(inputs, gradients, strict=False)):
         if array is None:
             assert gradient is None
@@ -199,7 +201,7 @@ def test_rule_keeps_the_dtype(
     assert type(out) is np.ndarray
     assert out.dtype == dtype
     needs = tuple(array is not None for array in inputs)
-    for array, gradient in zip(inputs, RULES[rule].backward(np.ones_like(out), cache, needs), strict=False):
+    for array, gradient in zip(inputs, RULES[rule].gradients(np.ones_like(out), cache, needs), strict=False):
         if array is not None:
             assert type(gradient) is np.ndarray
             assert gradient.dtype == dtype
@@ -214,7 +216,7 @@ def test_rule_shares_memory_with_its_upstream_only_where_its_row_says_so(
     out, cache = forward(rule, inputs, attributes)
     upstream = np.ones_like(out)
     needs = tuple(array is not None for array in inputs)
-    gradients = [d for d in RULES[rule].backward(upstream, cache, needs) if d is not None]
+    gradients = [d for d in RULES[rule].gradients(upstream, cache, needs) if d is not None]
     if RULES[rule].views:
         return
     for i, gradient in enumerate(gradients):
@@ -230,11 +232,11 @@ def test_rule_backward_can_be_repeated(
     inputs = arrays(rule, shapes, rng)
     out, cache = forward(rule, inputs, attributes)
     needs = tuple(array is not None for array in inputs)
-    first = [np.array(d) for d in RULES[rule].backward(np.ones_like(out), cache, needs) if d is not None]
+    first = [np.array(d) for d in RULES[rule].gradients(np.ones_like(out), cache, needs) if d is not None]
     out[...] = (
         7.0 if not np.shares_memory(out, inputs[0]) else out
     )  # the caller may overwrite what is its own
-    second = [d for d in RULES[rule].backward(np.ones_like(out), cache, needs) if d is not None]
+    second = [d for d in RULES[rule].gradients(np.ones_like(out), cache, needs) if d is not None]
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -252,6 +254,19 @@ def test_rule_says_its_formula_and_gradients_in_its_own_letters(rule: Any) -> No
     assert all(f"in_{name}" in renamed for name in rule.inputs)
 
 
+@pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.name)
+def test_rule_holds_its_pairs_own_functions(rule: Any) -> None:
+    own = next(m for m in (arithmetic, indexing, reductions, ops) if hasattr(m, f"{rule.name}_backward"))
+    assert rule.forward is getattr(own, f"{rule.name}_forward")
+    assert rule.backward is getattr(own, f"{rule.name}_backward")
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.name)
+def test_rule_selects_gradients_just_where_its_backward_can_leave_them_out(rule: Any) -> None:
+    can = "needs" in signature(rule.backward).parameters
+    assert rule.selects == (tuple(f"d{name}" for name in rule.inputs) if can else ())
+
+
 @pytest.mark.parametrize("rule", ["sub", "mul", "div", "pow", "matmul", "conv", "conv_transpose", "linear"])
 @pytest.mark.parametrize("wanted", [0, 1])
 def test_rule_leaves_out_the_gradient_that_is_not_needed(
@@ -260,22 +275,22 @@ def test_rule_leaves_out_the_gradient_that_is_not_needed(
     _, shapes, attributes = next(case.values for case in CASES if case.values[0] == rule)
     inputs = arrays(rule, shapes, rng)[:2]
     out, cache = forward(rule, inputs, attributes)
-    gradients = RULES[rule].backward(np.ones_like(out), cache, (wanted == 0, wanted == 1))
+    gradients = RULES[rule].gradients(np.ones_like(out), cache, (wanted == 0, wanted == 1))
     assert [d is not None for d in gradients] == [wanted == 0, wanted == 1]
 
 
 def test_first_layer_never_computes_its_input_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[bool, ...]] = []
+    seen: list[tuple[str, ...]] = []
     row = RULES["conv"]
 
-    def spy(dy: Any, cache: Any, needs: tuple[bool, ...]) -> Any:
+    def spy(dy: Any, cache: Any, *, needs: tuple[str, ...]) -> Any:
         seen.append(needs)
-        gradients = row.backward(dy, cache, needs)
+        gradients = row.backward(dy, cache, needs=needs)
         assert gradients[0] is None
         return gradients
 
     monkeypatch.setitem(RULES, "conv", row._replace(backward=spy))
     w = Tensor(np.ones((1, 1, 2, 2)), requires_grad=True)
     apply("conv", Tensor(np.ones((1, 1, 3, 3))), w, None).sum().backward()
-    assert seen == [(False, True, False)]
+    assert seen == [("dw",)]
     np.testing.assert_array_equal(w.grad, np.full((1, 1, 2, 2), 4.0))

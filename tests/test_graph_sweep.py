@@ -53,9 +53,9 @@ def test_nodes_wait_for_all_that_comes_back_to_them(monkeypatch: pytest.MonkeyPa
     visits = []
     row = RULES["exp"]
 
-    def spy(dy: Any, cache: Any, needs: Any) -> Any:
+    def spy(dy: Any, cache: Any) -> Any:
         visits.append(float(dy))
-        return row.backward(dy, cache, needs)
+        return row.backward(dy, cache)
 
     monkeypatch.setitem(RULES, "exp", row._replace(backward=spy))
     x = leaf(0.0)
@@ -195,9 +195,9 @@ def test_sweep_frees_values_and_caches_as_it_goes(monkeypatch: pytest.MonkeyPatc
     alive: list[int] = []
     arrays: list[Any] = []
 
-    def spy(dy: Any, cache: Any, needs: Any) -> Any:
+    def spy(dy: Any, cache: Any) -> Any:
         alive.append(sum(reference() is not None for reference in arrays))
-        return row.backward(dy, cache, needs)
+        return row.backward(dy, cache)
 
     monkeypatch.setitem(RULES, "exp", row._replace(backward=spy))
     y = leaf(np.zeros(3))

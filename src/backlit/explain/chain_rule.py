@@ -256,8 +256,8 @@ def _factors(
     }
     single = tensor.size == 1
     with np.errstate(all="ignore"):
-        passed = node.rule.backward(upstream, node.cache, node.needs)
-        slopes = node.rule.backward(np.ones_like(upstream), node.cache, node.needs) if single else passed
+        passed = node.rule.gradients(upstream, node.cache, node.needs)
+        slopes = node.rule.gradients(np.ones_like(upstream), node.cache, node.needs) if single else passed
     factors = []
     for i, (source, need, d, slope) in enumerate(zip(node.inputs, node.needs, passed, slopes, strict=False)):
         if source is None or d is None or slope is None or not need:

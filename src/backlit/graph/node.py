@@ -223,7 +223,7 @@ class LocalGradient:
             upstream = zeros(self._out, self._dtype)
             upstream[out] = 1
             with np.errstate(all="ignore"):
-                row = self._rule.backward(upstream, self._cache, self._needs)[self._input]
+                row = self._rule.gradients(upstream, self._cache, self._needs)[self._input]
             assert row is not None
             self._row, self._row_at = np.asarray(row), out
         return self._row

@@ -1,4 +1,4 @@
-"""What a row of the table of rules holds, and how the backward of each kind of pair gets into it."""
+"""What a row of the table of rules holds, all of it plain data, and how the backward in it is called."""
 
 from __future__ import annotations
 
@@ -20,50 +20,38 @@ class Rule(NamedTuple):
         name: what `apply` is called with.
         inputs: the names of the inputs in the texts; y is the output, and the gradient of x is dx.
         forward: (*arrays, **attributes) -> (out, cache).
-        backward: (dout, cache, needs) -> a gradient per input, which may be None where not needed.
+        backward: the pair's own, (dy, cache) -> the gradient, or a tuple of one per input; `gradients` calls it.
         formula: the output.
         local: for each input its gradient, given dy.
         partial: for each input one element of the local gradient, the Jacobian.
         views: whether a gradient may be dout itself or share its memory.
         broadcasts: whether inputs are broadcast, and their gradients summed where they were repeated.
+        selects: the gradients' names, where backward can leave some out by its keyword `needs`.
     """
 
     name: str
     inputs: tuple[str, ...]
     forward: Callable[..., tuple[Array, Any]]
-    backward: Callable[[Array, Any, Needs], Gradients]
+    backward: Callable[..., Any]
     formula: str
     local: tuple[str, ...]
     partial: tuple[str, ...]
     views: bool = False
     broadcasts: bool = False
+    selects: tuple[str, ...] = ()
 
+    def gradients(self, dy: Array, cache: Any, needs: Needs) -> Gradients:
+        """Call the pair's backward: a gradient for each input, which may be None where not needed.
 
-def one(backward: Callable[[Array, Any], Array]) -> Callable[[Array, Any, Needs], Gradients]:
-    """The backward of a pair with one input, as the table has it."""
-
-    def gradients(dy: Array, cache: Any, needs: Needs) -> Gradients:
-        return (backward(dy, cache),)
-
-    return gradients
-
-
-def every(backward: Callable[[Array, Any], Gradients]) -> Callable[[Array, Any, Needs], Gradients]:
-    """The backward of a pair that computes all its gradients at once, as the table has it."""
-
-    def gradients(dy: Array, cache: Any, needs: Needs) -> Gradients:
-        return backward(dy, cache)
-
-    return gradients
-
-
-def needed(backward: Callable[..., Gradients], *names: str) -> Callable[[Array, Any, Needs], Gradients]:
-    """The backward of a pair that can leave gradients out by name, as the table has it."""
-
-    def gradients(dy: Array, cache: Any, needs: Needs) -> Gradients:
-        return backward(dy, cache, needs=tuple(compress(names, needs)))
-
-    return gradients
+        Args:
+            dy: the upstream gradient, of the output's shape. cache: what `forward` returned beside the output.
+            needs: for each input whether its gradient is needed.
+        """
+        if self.selects:
+            selected: Gradients = self.backward(dy, cache, needs=tuple(compress(self.selects, needs)))
+            return selected
+        result = self.backward(dy, cache)
+        return (result,) if len(self.inputs) == 1 else result
 
 
 def rename(text: str, names: Mapping[str, str | None]) -> str:

@@ -55,7 +55,7 @@ def sweep(root: Tensor, upstream: Array, *, retain: bool) -> dict[Tensor, Array]
         _, tensor, node = heappop(waiting)
         node.check_alive()
         dout = received[tensor] if retain else received.pop(tensor)
-        gradients = node.rule.backward(dout, node.cache, node.needs)
+        gradients = node.rule.gradients(dout, node.cache, node.needs)
         for source, need, d in zip(node.inputs, node.needs, gradients, strict=False):
             if source is None or not need or d is None:
                 continue

@@ -18,12 +18,7 @@ from backlit.sizes import integer, shown
 _BLOCK = (
     1 << 14
 )  # elements: a few arrays of 64 to 128 KB, which the second-level cache keeps between operations
-_OTHERS = {
-    "maximize": False,
-    "foreach": None,
-    "differentiable": False,
-    "fused": None,
-}  # and PyTorch's defaults
+_OTHERS: dict[str, Any] = {"maximize": False, "foreach": None, "differentiable": False, "fused": None}
 _FLUSH = 64  # steps between two looks for denormals: without gradient a moment takes hundreds to become one
 
 
