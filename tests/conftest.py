@@ -110,10 +110,11 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 
 @pytest.fixture(autouse=True)
-def _fixed_seed() -> None:
-    """Every test starts from the same random state, whichever tests ran before it."""
+def _fixed_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test starts from the same random state and number of threads, whichever tests ran before it."""
     random.seed(0)
     backlit.manual_seed(0)
+    monkeypatch.setattr("backlit.engines.threads._chosen", None)
 
 
 @pytest.fixture(scope="session")

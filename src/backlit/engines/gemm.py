@@ -44,7 +44,7 @@ def conv_forward(g: ConvGeometry, layout: str, x: Array, w: Array, b: Array | No
     def compute(block: Block) -> None:
         samples, rows = block
         with scratch_space(WORKSPACE) as scratch:
-            columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
+            columns = _im2col(*_padded(g, xs[..., samples], scratch), layout, rows, scratch)
             target = ys[_at(..., *rows, samples)]
             product = scratch.take((*target.shape[:2], columns.shape[2]), y.dtype)
             np.add(np.matmul(matrix, columns, out=product).reshape(target.shape), bias, out=target)
@@ -81,7 +81,7 @@ def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array
     def compute(task: tuple[Block, slice]) -> Array:
         (samples, rows), part = task
         with scratch_space(WORKSPACE) as scratch:
-            columns = _im2col(g, layout, _gathered(xs[..., samples], scratch), rows, scratch)
+            columns = _im2col(*_padded(g, xs[..., samples], scratch), layout, rows, scratch)
             upstream = _flat(_gathered(dys[_at(..., *rows, samples)], scratch))[:, part]
             if matrix.shape[1] > NARROW:
                 return np.asarray(upstream @ columns.swapaxes(1, 2))
@@ -107,20 +107,24 @@ def max_pool_forward(g: PoolGeometry, layout: str, x: Array) -> tuple[Array, Arr
     y.fill(-np.inf)
     xs, ys, won = (_channels_first(a, layout) for a in (x, y, winners))
     for samples in _sample_blocks(windows):
+        has_nan, best, values = bool(np.isnan(xs[samples].min())), ys[samples], []
         for _, rows, reads in _taps(windows):
-            best = ys[_at(samples, slice(None), *rows)]
-            np.maximum(best, xs[_at(samples, slice(None), *reads)], out=best)  # NaN wins
-        has_nan, found, passed = bool(np.isnan(xs[samples].min())), np.zeros(ys[samples].shape, bool), 0
-        for tap, rows, reads in _taps(windows):
-            won[samples] += np.multiply(
-                ~found, tap - passed, dtype=won.dtype
-            )  # taps in the padding alone are left out
-            value, here = xs[_at(samples, slice(None), *reads)], _at(slice(None), slice(None), *rows)
-            found[here] |= value == ys[samples][here]
+            values.append(
+                xs[_at(samples, slice(None), *reads)].copy(order="K")
+            )  # strided reads are slow: once
+            part = best[_at(..., *rows)]
+            np.maximum(part, values[-1], out=part)  # NaN wins
+        found, passed = np.zeros_like(best, bool), 0
+        for (tap, rows, _), value in zip(_taps(windows), values, strict=True):
+            won[samples] += (~found).view(np.uint8) * won.dtype.type(
+                tap - passed
+            )  # also taps in the padding alone
+            here = _at(..., *rows)
+            found[here] |= value == best[here]
             if has_nan:
                 found[here] |= np.isnan(value)
             passed = tap
-        won[samples] += np.multiply(~found, taps - passed, dtype=won.dtype)
+        won[samples] += (~found).view(np.uint8) * won.dtype.type(taps - passed)
     return y, winners
 
 
@@ -166,35 +170,39 @@ def _blocks(g: ConvGeometry, how: Plan) -> Iterator[Block]:
 
 def _sample_blocks(g: ConvGeometry) -> Iterator[slice]:
     """Slices of samples whose outputs, and what a pool makes of them in between, stay within the workspace."""
-    samples = max(1, WORKSPACE // (16 * g.out_channels * prod(g.output_size)))
+    sample = g.out_channels * prod(g.output_size) * (8 * prod(g.kernel_size) + 16)  # bytes
+    samples = max(1, WORKSPACE // sample)
     return (slice(first, min(first + samples, g.batch)) for first in range(0, g.batch, samples))
 
 
-def _taps(g: ConvGeometry, rows: Slices | None = None) -> Iterator[tuple[int, Slices, Slices]]:
+def _taps(g: ConvGeometry, rows: Slices | None = None) -> tuple[tuple[int, Slices, Slices], ...]:
     """For every tap, by row-major number: the output positions (within `rows`) that read at it, and what they read."""
+    return _tap_list(g, rows and tuple((row.start, row.stop) for row in rows))
+
+
+@lru_cache(maxsize=512)
+def _tap_list(
+    g: ConvGeometry, rows: tuple[tuple[int, int], ...] | None
+) -> tuple[tuple[int, Slices, Slices], ...]:
     lines = axes(g)
-    rows = rows or tuple(slice(0, axis.outputs) for axis in lines)
     per_axis = []
-    for axis, row in zip(lines, rows, strict=True):
+    for axis, (begin, end) in zip(lines, rows or tuple((0, axis.outputs) for axis in lines), strict=True):
         found = []
         for tap in range(axis.kernel):
             outputs = axis.of_tap(tap)
-            first, stop = max(outputs.start, row.start), min(outputs.stop, row.stop)
+            first, stop = max(outputs.start, begin), min(outputs.stop, end)
             if first < stop:
-                start, end = axis.reads(first, tap), axis.reads(stop - 1, tap) + 1
-                found.append(
-                    (tap, slice(first - row.start, stop - row.start), slice(start, end, axis.stride))
-                )
+                reads = slice(axis.reads(first, tap), axis.reads(stop - 1, tap) + 1, axis.stride)
+                found.append((tap, slice(first - begin, stop - begin), reads))
         per_axis.append(found)
+    result = []
     for choice in product(*per_axis):
-        taps, outs, reads = zip(*choice, strict=True)
-        number = 0
-        for tap, kernel in zip(taps, g.kernel_size, strict=True):
-            number = number * kernel + tap
-        yield number, outs, reads
+        taps, outs, inputs = zip(*choice, strict=True)
+        result.append((int(np.ravel_multi_index(taps, g.kernel_size)), outs, inputs))
+    return tuple(result)
 
 
-def _im2col(g: ConvGeometry, layout: str, x: Array, rows: Slices, scratch: Scratch) -> Array:
+def _im2col(g: ConvGeometry, x: Array, layout: str, rows: Slices, scratch: Scratch) -> Array:
     """The columns (groups, C*taps, positions*n) of a block, from x (groups, C, *spatial, n)."""
     shape = (*(row.stop - row.start for row in rows), x.shape[-1])
     column = g.in_channels // g.groups * prod(g.kernel_size)
@@ -240,6 +248,34 @@ def _gathered(x: Array, scratch: Scratch) -> Array:
     result = scratch.take(x.shape, x.dtype)
     result[...] = x
     return result
+
+
+def _padded(g: ConvGeometry, x: Array, scratch: Scratch) -> tuple[ConvGeometry, Array]:
+    """The samples of a block as `_gathered`, the zeros of the padding around them, and the problem that is left."""
+    if x.shape[-1] == 1:
+        return g, x
+    inner, inside = _inner(g)
+    if inner == g:
+        return g, _gathered(x, scratch)
+    result = scratch.take((*x.shape[:2], *inner.input_size, x.shape[-1]), x.dtype)
+    result.fill(0)
+    result[_at(..., *inside, slice(None))] = x
+    return inner, result
+
+
+@lru_cache(maxsize=256)
+def _inner(g: ConvGeometry) -> tuple[ConvGeometry, Slices]:
+    """The problem on an input that has the zeros that are read around it, and where in that the input lies."""
+    sizes, pads, inside = [], [], []
+    for axis in axes(g):
+        low = max(0, axis.pad)
+        high = max(0, axis.reads(axis.outputs - 1, axis.kernel - 1) - axis.size + 1)
+        sizes.append(low + axis.size + high)
+        reach = axis.reads(axis.outputs - 1, axis.kernel - 1) + 1 + low  # what is read ends here
+        pads.append((axis.pad - low, reach - sizes[-1]))
+        inside.append(slice(low, low + axis.size))
+    around = (tuple(sizes), g.kernel_size, g.stride, tuple(pads), g.dilation, g.groups)
+    return ConvGeometry(g.batch, g.in_channels, g.out_channels, *around), tuple(inside)
 
 
 def _flat(y: Array) -> Array:

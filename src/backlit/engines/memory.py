@@ -33,8 +33,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+    return np.ndarray(shape, dtype, raw, -raw.__array_interface__["data"][0] % ALIGNMENT)
 
 
 def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -66,7 +65,7 @@ class Scratch:
         if stop > self._raw.size:
             return empty(shape, dtype)
         self._used = -(-stop // ALIGNMENT) * ALIGNMENT
-        return self._raw[start:stop].view(dtype).reshape(shape)
+        return np.ndarray(shape, dtype, self._raw, start)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ import numpy as np
 from backlit.engines.memory import Array
 from backlit.engines.threads import get_num_threads
 
-WORTH = 0.5e-3  # seconds of work for each thread: less does not pay for handing it over
+WORTH = 2e-3  # seconds of work for each thread: less does not pay for handing it over
 MULTIPLICATIONS = 40e9  # a second, on one thread: the scale of an estimate, not a measurement
 MOST = 8  # threads at a time, so that their scratch space stays small
 
