@@ -8,6 +8,7 @@ from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 
+from backlit.graph.in_place import InPlace
 from backlit.graph.literals import PLAIN, as_numbers, as_sizes, from_python
 from backlit.graph.mode import is_grad_enabled
 from backlit.graph.node import Node, defaults
@@ -19,7 +20,7 @@ from backlit.ops.arguments import as_flag
 from backlit.ops.arrays import Array, as_array
 
 
-class Tensor:
+class Tensor(InPlace):
     """A float32 or float64 array with the operators of one, and with a gradient.
 
     Operations on tensors are recorded when one of them requires a gradient; `backward` then applies the chain
