@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import shlex
 from pathlib import Path
@@ -68,6 +69,12 @@ def test_docs_reference_has_every_public_name(name: str) -> None:
     reference = (ROOT / "docs" / "api.md").read_text()
     kind = "automodule" if isinstance(getattr(backlit, name), ModuleType) else r"auto(?:class|function)"
     assert re.search(rf"^\.\. {kind}:: backlit\.{name}$", reference, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
+def test_docs_names_exist(page: Path) -> None:
+    for name in sorted(set(re.findall(r"\bbl\.(\w+(?:\.\w+)*)", page.read_text("utf-8")))):
+        assert operator.attrgetter(name)(backlit) is not None, name
 
 
 def test_docs_index_lists_every_page() -> None:

@@ -61,6 +61,11 @@ def test_import_loads_few_modules_that_are_not_its_own() -> None:
     assert len(others) < 75
 
 
+@pytest.mark.parametrize("name", ["explain", "report", "train"])
+def test_import_leaves_for_later_what_pairs_do_not_need(name: str) -> None:
+    assert f"backlit.{name}" not in _loaded_by("import backlit")
+
+
 def test_main_module_says_how_it_is_used() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "backlit", "--help"], capture_output=True, text=True, check=False

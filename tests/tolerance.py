@@ -1,4 +1,7 @@
-"""How far two computations of the same sums may differ: the only place in the tests where a tolerance is decided."""
+"""How far two computations of the same sums, or a value and its print, may differ.
+
+It is the only place in the tests where a tolerance is decided.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from backlit.ops import *  # noqa: F403  # the pairs, listed once, in ops.__all_
 from backlit.ops.random import manual_seed
 
 if _typing.TYPE_CHECKING:
-    from backlit import data, explain, inspect, models, optim
+    from backlit import data, explain, inspect, models, optim, report
     from backlit.models import load_model
     from backlit.train import History, evaluate, fit, predict
 
@@ -43,6 +43,7 @@ __all__ = [
     "ops",
     "optim",
     "predict",
+    "report",
     "save",
     "set_num_threads",
     *ops.__all__,
@@ -50,7 +51,7 @@ __all__ = [
 
 # Imported when first used, so that who needs pairs alone does not wait for the rest: name -> the module it is in.
 _LATER = {
-    **dict.fromkeys(("data", "explain", "inspect", "models", "optim"), "backlit"),
+    **dict.fromkeys(("data", "explain", "inspect", "models", "optim", "report"), "backlit"),
     **dict.fromkeys(("History", "evaluate", "fit", "predict"), "backlit.train"),
     "load_model": "backlit.models",
 }
