@@ -229,7 +229,7 @@ def test_the_command_that_resumes_is_the_one_that_was_called(
     def interrupted(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("backlit.cli.run_experiment", interrupted)
+    monkeypatch.setattr("backlit.experiment.run_experiment", interrupted)
     assert main(train(images)) == 130
     assert f"go on with `{command} train {images}" in capsys.readouterr().err
 
@@ -309,10 +309,22 @@ def test_data_without_a_test_part_are_an_error(tmp_path: Path, capsys: pytest.Ca
     assert "leaves no image to test with" in message
 
 
-def test_a_network_too_large_for_the_images_is_an_error(
+def test_images_too_small_for_the_network_are_enlarged(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "image_size is 6x5, and LeNet5 needs at least" in fails(train(images, "--model", "lenet5"), capsys)
+    assert main(train(images, "--model", "lenet5")) == 0
+    enlarged = "images enlarged 3x to 18x15, as lenet5 needs at least 12x12"
+    assert capsys.readouterr().out.splitlines()[0].endswith(enlarged)
+    report = (images.parent / "run" / "report.html").read_text("utf-8")
+    assert "enlarged 3x to 18x15" in report
+
+
+def test_lenet_reaches_97_percent_on_the_digits_by_default(tmp_path: Path) -> None:
+    outcome = run_experiment(
+        model="lenet5", out=tmp_path, report=False, progress=False, say=lambda line: None
+    )
+    assert outcome.accuracy is not None
+    assert outcome.accuracy >= 0.97
 
 
 def test_a_folder_that_is_a_file_is_an_error(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -362,8 +374,61 @@ def test_resuming_from_a_truncated_checkpoint_is_an_error_that_names_it(
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="data is 'mnist'"):
-        main(["train", "mnist", "--debug"])
+    assert main(["train", "mnist", "--debug"]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("Traceback")
+    assert "ValueError: data is 'mnist'" in errors
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--epoch", "1"], "unknown option --epoch: did you mean --epochs?"),
+        (["train", "--batchsize=8"], "unknown option --batchsize: did you mean --batch-size?"),
+        (["info", "--xyz"], "unknown option --xyz: `backlit info --help` lists those there are"),
+        (["info", "more"], "too many words: more"),
+    ],
+)
+def test_an_unknown_word_is_named_with_the_nearest_option(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    assert capsys.readouterr().err.splitlines()[-1] == f"backlit {words[0]}: error: {message}"
+
+
+def test_a_loss_far_above_guessing_is_a_warning(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(train(images, "--quiet", "--no-report", "--lr", "1000")) == 0
+    errors = capsys.readouterr().err
+    assert re.fullmatch(r"backlit train: warning: the loss grew .* use a lower --lr\n", errors)
+
+
+def test_a_class_without_images_is_a_warning(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with np.load(images) as file:
+        np.savez(images, x=file["x"], y=file["y"] + 1)
+    assert main(train(images, "--quiet", "--no-report")) == 0
+    errors = capsys.readouterr().err
+    assert errors.startswith("backlit train: warning: no image of class 0 to train on")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("moment", ["backlit.models", "backlit.experiment"])
+def test_ctrl_c_while_modules_are_imported_ends_with_130_and_a_line(moment: str) -> None:
+    code = f"""
+import builtins, signal, sys
+from backlit.cli import main
+kept = builtins.__import__
+def interrupted(name, globals=None, locals=None, fromlist=(), level=0):
+    if name == {moment!r} or (name == "backlit" and {moment!r} in [f"backlit.{{n}}" for n in fromlist or ()]):
+        signal.raise_signal(signal.SIGINT)
+    return kept(name, globals, locals, fromlist, level)
+builtins.__import__ = interrupted
+sys.exit(main(["train"]))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "interrupted\n")
 
 
 @pytest.mark.parametrize(

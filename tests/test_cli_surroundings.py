@@ -114,6 +114,17 @@ def test_a_disk_that_is_full_ends_train_with_one_line_and_the_old_checkpoint(ima
     assert not [path.name for path in checkpoint.parent.iterdir() if path.suffix == ".part"]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is Linux's")
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_the_option(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails([*train(images), "--out", "/proc/x"], capsys)
+    assert message == (
+        "backlit train: error: out '/proc/x' cannot be made a folder (No such file or directory): give another with "
+        "--out.\n"
+    )
+
+
 def test_a_folder_that_is_read_only_ends_train_with_one_line_and_the_old_checkpoint(images: Path) -> None:
     assert main(train(images, "--no-report", "--quiet")) == 0
     checkpoint = images.parent / "run" / "checkpoint.safetensors"
@@ -125,6 +136,7 @@ def test_a_folder_that_is_read_only_ends_train_with_one_line_and_the_old_checkpo
         checkpoint.parent.chmod(0o700)
     assert process.returncode == 2
     assert process.stderr == (
-        f"backlit train: error: checkpoint {str(checkpoint)!r} lies in a folder that cannot be written to.\n"
+        f"backlit train: error: out {str(checkpoint.parent)!r} is a folder that cannot be written to: give another "
+        f"with --out.\n"
     )
     assert checkpoint.read_bytes() == before

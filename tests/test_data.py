@@ -186,6 +186,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no images": ({"x": X[:0], "y": Y[:0]}, r"shape \(0, 3, 4, 5\), and images"),
     "images of no size": ({"x": X[:, :, :0], "y": Y}, r"\(20, 3, 0, 5\), and images"),
     "flat images": ({"x": X.reshape(20, 60), "y": Y}, r"shape \(20, 60\), and images \(N, C, H, W\)"),
+    "images with colours last": (
+        {"x": np.zeros((20, 6, 5, 3), np.uint8), "y": Y},
+        r"\(20, 6, 5, 3\), which looks like \(N, H, W, C\), .*save x.transpose\(0, 3, 1, 2\)",
+    ),
     "images of integers": ({"x": X.astype(int), "y": Y}, r"holds int64, .*save x.astype\(np.uint8\)"),
     "images of bools": ({"x": X > 9, "y": Y}, "holds bool, and images are uint8"),
     "images of complex numbers": ({"x": X * 1j, "y": Y}, "array 'x' at byte 0: it holds complex128"),

@@ -11,6 +11,7 @@ import pytest
 
 import backlit as bl
 from backlit import data, models, nn, optim
+from backlit.models.registry import smallest_image
 from backlit.nn import storage
 from backlit.ops import random
 
@@ -195,3 +196,13 @@ def test_digits_net_learns_the_digits() -> None:
     with bl.no_grad():
         predicted = model.eval()(x_test).numpy().argmax(axis=1)
     assert (predicted == y_test).mean() > 0.97
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_smallest_image_is_the_smallest_that_a_model_takes(name: str) -> None:
+    smallest = smallest_image(name)
+    assert models.create(name, image_size=smallest)(
+        np.zeros((1, 1, smallest, smallest), np.float32)
+    ).shape == (1, 10)
+    with pytest.raises(ValueError, match=f"needs at least {smallest}x{smallest} pixels"):
+        models.create(name, image_size=smallest - 1)

@@ -85,7 +85,8 @@ def test_in_a_terminal_one_bar_is_redrawn() -> None:
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
     last = text.replace("\r", "\n").strip().splitlines()[-1]
     number = r"\d\.\d{4}"
-    assert re.search(rf"epoch 3/3 ━+ loss {number}  accuracy {number}  [\d,]+ images/s  0:00 left", last)
+    pattern = rf"epoch 3/3 ━+ loss {number}  acc {number}  val {number}  [\d,]+ images/s  0:00 left"
+    assert re.search(pattern, last)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX")
@@ -96,9 +97,11 @@ def test_no_color_is_respected() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX")
-def test_the_bar_fits_a_terminal_of_80_columns() -> None:
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", in_terminal(80))
-    assert max(len(line) for line in re.split(r"[\r\n]", text)) <= 80
+@pytest.mark.parametrize("columns", [30, 60, 80])
+def test_the_bar_fits_the_terminal_with_epoch_and_validation(columns: int) -> None:
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", in_terminal(columns)).strip())
+    assert max(len(line) for line in lines) <= columns
+    assert re.search(r"epoch 3/3 .*val \d\.\d{4}", lines[-1])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX")

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib.metadata
 import io
 import os
 import platform
+import re
 import shlex
 import shutil
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NoReturn
 
 import backlit
-from backlit import engines, models
-from backlit.engines import native
-from backlit.experiment import done, run_experiment
 
 _ERROR, _INTERRUPTED, _PIPE = 2, 130, 141  # exit codes; the last two are 128 + the number of the signal
 _FORCING = ("BACKLIT_ENGINE", "BACKLIT_ALGORITHM", "BACKLIT_ISA")
@@ -39,34 +38,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words after `backlit`; None takes those of the process.
     """
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # a name that the terminal's encoding lacks is shown by its numbers
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
-            stream.reconfigure(errors="backslashreplace")
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(words)
+    try:
+        for stream in (
+            sys.stdout,
+            sys.stderr,
+        ):  # a name that the terminal's encoding lacks is shown by its numbers
+            if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+                stream.reconfigure(errors="backslashreplace")
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        return _run(_parsed(words), words)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    finally:
+        if arguments is None:  # the process is about to end, and has nothing left that Ctrl-C could stop
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run(options: argparse.Namespace, words: list[str]) -> int:
+    """The exit code of a command, once its errors have been said in a line."""
     try:
         code: int = options.run(options, words)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has gone: nothing more can be said on stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE
     except (ArithmeticError, ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         if options.debug:
-            raise
+            traceback.print_exc()
+            return _ERROR
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"backlit {options.command}: error: {message}", file=sys.stderr)
         return _ERROR
 
 
+def _parsed(words: list[str]) -> argparse.Namespace:
+    """The options that the words name; the process ends with a usage error where they are wrong."""
+    parser, commands = _parser()
+    options, left = parser.parse_known_args(words)
+    if left:
+        _refuse(left, commands[options.command])
+    return options
+
+
+def _refuse(left: list[str], command: argparse.ArgumentParser) -> NoReturn:
+    """End with a usage error about the words that a command has no place for."""
+    unknown = [word.partition("=")[0] for word in left if word.startswith("-") and word != "--"]
+    if not unknown:
+        command.error(f"too many words: {shlex.join(left)}")
+    known = re.findall(r"--[a-z][a-z-]*", command.format_usage())
+    near = difflib.get_close_matches(unknown[0], known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"`{command.prog} --help` lists those there are"
+    command.error(f"unknown option {unknown[0]}: {hint}")
+
+
 def _train(options: argparse.Namespace, words: list[str]) -> int:
     """`backlit train`."""
+    from backlit.experiment import run_experiment
+
     checkpoint = os.path.join(options.out, "checkpoint.safetensors")  # noqa: PTH118  # as the user wrote it
     try:
         outcome = run_experiment(
@@ -82,6 +112,7 @@ def _train(options: argparse.Namespace, words: list[str]) -> int:
             report=not options.no_report,
             progress=not options.quiet,
             say=(lambda line: None) if options.quiet else lambda line: print(line, flush=True),
+            warn=lambda line: print(f"backlit train: warning: {line}", file=sys.stderr, flush=True),
         )
     except KeyboardInterrupt:
         outcome = None
@@ -96,6 +127,8 @@ def _train(options: argparse.Namespace, words: list[str]) -> int:
 
 
 def _how_to_resume(checkpoint: str, words: list[str]) -> str:
+    from backlit.experiment import done
+
     state = done(checkpoint)
     if state is None:
         return "interrupted before there was a checkpoint"
@@ -113,6 +146,11 @@ def _program() -> list[str]:
 
 def _info(options: argparse.Namespace, words: list[str]) -> int:
     """`backlit info`."""
+    import numpy as np
+
+    from backlit import engines
+    from backlit.engines import native
+
     facts = {
         "backlit": backlit.__version__,
         "Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
@@ -122,7 +160,7 @@ def _info(options: argparse.Namespace, words: list[str]) -> int:
         "forced": _forced(),
         "ISAs": ", ".join(native.isas()) or "none known without the native module",
         "threads": f"{engines.get_num_threads()} in use, {native.usable_threads()} usable",
-        **{f"[{extra}]": _version(package, extra) for extra, package in _EXTRAS.items()},
+        **{f"[{extra}]": _version(package) for extra, package in _EXTRAS.items()},
     }
     for name, fact in facts.items():
         print(f"{name:10}{fact}")
@@ -131,21 +169,25 @@ def _info(options: argparse.Namespace, words: list[str]) -> int:
 
 def _forced() -> str:
     """What the environment forces, once it is known that the engines have it."""
+    from backlit import engines
+
     engines.explain_choice(_TYPICAL)  # an error where they have not
     forced = [f"{name}={os.environ[name]}" for name in _FORCING if os.environ.get(name)]
     return ", ".join(forced) or f"nothing; {', '.join(_FORCING)} can force a choice"
 
 
-def _version(package: str, extra: str) -> str:
-    """The version of an extra's package, or how to get it."""
+def _version(package: str) -> str:
+    """The version of an extra's package, or that there is none."""
     try:
         return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
-        return f"{package} is not installed: pip install 'backlit[{extra}]'"
+        return f"{package} is not installed"
 
 
-def _parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of all commands, and that of each by its name."""
+    from backlit import models
+
     parser = argparse.ArgumentParser(
         prog="backlit",
         description="Convolutional backpropagation you can see through.",
@@ -192,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--no-report", action="store_true", help="write no report.html")
     train.add_argument("--quiet", action="store_true", help="print the result alone")
     _command(commands, "info", _info, "show versions, engines, instruction sets and threads", "backlit info")
-    return parser
+    return parser, commands.choices
 
 
 def _command(commands: Any, name: str, run: Callable[..., int], description: str, example: str) -> Any:

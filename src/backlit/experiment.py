@@ -17,6 +17,7 @@ from backlit.files import as_path
 from backlit.geometry import ConvGeometry
 from backlit.graph import Tensor
 from backlit.inspect import GradientHealth
+from backlit.models.registry import smallest_image
 from backlit.nn import Conv1d, Conv2d, Conv3d, Module
 from backlit.nn.storage import save
 from backlit.ops import random
@@ -29,6 +30,7 @@ from backlit.train.checkpoint import Checkpoint
 from backlit.train.evaluation import evaluating
 
 _VALIDATE_EVERY = 10  # of the training images of a class, every 10th is held out
+_FAR = 2  # times the loss of guessing: what a loss beyond that shows is no slow beginning
 _PROBE = 128  # training images that gradient health looks at
 
 
@@ -68,11 +70,13 @@ def run_experiment(
     report: bool = True,
     progress: bool = True,
     say: Callable[[str], Any] = print,
+    warn: Callable[[str], Any] | None = None,
 ) -> Outcome:
     """Train a network on a labelled set of images, test it once, and write model, history and report to a folder.
 
     A tenth of the training images is held out to validate with. The learning rate rises for one epoch and then falls
-    along half a cosine. Everything random comes from `seed`. Each epoch ends with a checkpoint in `out`.
+    along half a cosine. Everything random comes from `seed`. Each epoch ends with a checkpoint in `out`. Images
+    that are too small for the network are enlarged by a whole factor, each pixel to a square.
 
     Args:
         data: "digits", which are bundled, or the path of an npz file that `backlit.data.load_npz` reads.
@@ -85,6 +89,7 @@ def run_experiment(
         report: whether to write a report; without matplotlib there is none either.
         progress: whether to show how training goes.
         say: called with a line of text about what will happen.
+        warn: called with a line about what is wrong with the data or the training, yet no error; None calls `say`.
 
     Returns:
         The outcome.
@@ -107,27 +112,28 @@ def run_experiment(
         )
     (x_train, y_train), held_out = split(x, y, test_every=_VALIDATE_EVERY)
     classes = _classes(data, y, y_test)
+    warn = say if warn is None else warn
+    _warn_of_empty(classes, y, warn)
+    shape = x.shape[1:]
+    x_train, held_out, x_test, enlarged = _enlarge(model, x_train, held_out, x_test)
     seed = integer("seed", seed, 0)
     with random.using(np.random.default_rng([seed, 1])):  # a stream apart from the one that fit draws from
         network = models.create(
-            model, classes=max(classes, 2), in_channels=x.shape[1], image_size=x.shape[2:]
+            model, classes=max(classes, 2), in_channels=shape[0], image_size=x_train.shape[2:]
         )
     engine = _engine(network, x_train[:batch_size])
     say(
-        f"{_name(data)}: {len(x_train):,} images of {'x'.join(map(str, x.shape[1:]))} in {classes} classes to train "
+        f"{_name(data)}: {len(x_train):,} images of {'x'.join(map(str, shape))} in {classes} classes to train "
         f"on, {len(held_out[0]):,} to validate, {len(x_test):,} to test; network {model}, "
         f"{sum(parameter.size for parameter in network.parameters()):,} parameters; engine {engine}, "
-        f"threads {engines.get_num_threads()}; seed {seed}"
+        f"threads {engines.get_num_threads()}; seed {seed}" + (f"; images {enlarged}" if enlarged else "")
     )
     without_report = _why_no_report() if report else "it was not asked for"
     if report and without_report:
         say(f"there will be no report, as {without_report}")
-    folder = as_path("out", out)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"out {str(folder)!r} is a file, and a folder is needed: give another name.")
+    folder = _folder(out)
     checkpoint = folder / "checkpoint.safetensors"
     _announce(checkpoint, resume=resume, say=say)
-    folder.mkdir(parents=True, exist_ok=True)
     history = fit(
         network,
         (x_train, y_train),
@@ -155,6 +161,7 @@ def run_experiment(
     )
     if history.interrupted:
         return outcome
+    _warn_of_divergence(history, classes, warn)
     save(network, outcome.model)
     history.to_csv(outcome.csv)
     if outcome.report is not None:
@@ -166,6 +173,7 @@ def run_experiment(
             title=f"{type(network).__name__} on {_name(data)}",
             facts={
                 "Training data": f"{len(x_train):,} images, {len(held_out[0]):,} more to validate with",
+                **({"Images": enlarged} if enlarged else {}),
                 "Optimiser": f"{optimizer}, learning rate {lr:g} with a warm-up of one epoch and a cosine",
                 "Batch size": str(batch_size),
                 "Seed": str(seed),
@@ -206,6 +214,70 @@ def _classes(data: Any, y: Array, y_test: Array) -> int:
             f"images: number the classes from 0 without gaps, y = np.unique(y, return_inverse=True)[1]."
         )
     return largest + 1
+
+
+def _warn_of_empty(classes: int, y: Array, warn: Callable[[str], Any]) -> None:
+    """Say which classes have no image to train on."""
+    empty = np.setdiff1d(np.arange(classes), y)
+    if len(empty):
+        some = ", ".join(map(str, empty[:5])) + (f" and {len(empty) - 5:,} more" if len(empty) > 5 else "")
+        warn(
+            f"no image of class {some} to train on, though the labels go up to {classes - 1}: number the classes from "
+            f"0 without gaps"
+        )
+
+
+def _warn_of_divergence(history: History, classes: int, warn: Callable[[str], Any]) -> None:
+    """Say when a loss ended far above that of guessing, which a network has before it learns anything."""
+    guessing, last = float(np.log(max(classes, 2))), history.epochs[-1]
+    for name in ("loss", "val_loss"):
+        loss, accuracy = last[name], last[name.replace("loss", "accuracy")]
+        if loss is None or accuracy is None:
+            continue
+        if loss > _FAR * guessing and accuracy < (1 + 1 / max(classes, 2)) / 2:  # half way up from guessing
+            warn(
+                f"the loss grew ({name} {loss:.4g}, and guessing alone gives {guessing:.2f}): training diverged, so "
+                f"use a lower --lr"
+            )
+            return
+
+
+def _enlarge(model: str, x_train: Array, held_out: Any, x_test: Array) -> tuple[Array, Any, Array, str]:
+    """The images (N, C, H, W) of the three parts, as large as the network needs, and how they were enlarged, if so."""
+    smallest, (height, width) = smallest_image(model), x_train.shape[2:]
+    factor = -(-smallest // min(height, width))
+    if factor == 1:
+        return x_train, held_out, x_test, ""
+
+    def larger(x: Array) -> Array:
+        return x.repeat(factor, axis=2).repeat(factor, axis=3)
+
+    size, least = f"{factor * height}x{factor * width}", f"{smallest}x{smallest}"
+    enlarged = f"enlarged {factor}x to {size}, as {model} needs at least {least}"
+    return larger(x_train), (larger(held_out[0]), held_out[1]), larger(x_test), enlarged
+
+
+def _folder(out: Any) -> Path:
+    """The folder for the files, made if need be, once it is known that they can be written there."""
+    folder = as_path("out", out)
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(
+                f"out {str(folder)!r} is a file, and a folder is needed: give another name."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno is None:  # the sentence above
+            raise
+        reason = error.strerror or type(error).__name__
+        raise type(error)(
+            f"out {str(folder)!r} cannot be made a folder ({reason}): give another with --out."
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"out {str(folder)!r} is a folder that cannot be written to: give another with --out."
+        )
+    return folder
 
 
 def _name(data: str | os.PathLike[str]) -> str:

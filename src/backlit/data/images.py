@@ -25,6 +25,11 @@ def check_images(name: str, array: Array, dtype: np.dtype[Any]) -> None:
             f"{name} has shape {array.shape}, and images (N, C, H, W), or (N, H, W) for one channel, are "
             f"needed."
         )
+    if array.ndim == 4 and array.shape[-1] in (1, 3, 4) and array.shape[1] > 4:  # colours come last
+        raise ValueError(
+            f"{name} has shape {array.shape}, which looks like (N, H, W, C), and images (N, C, H, W) are needed: "
+            f"save x.transpose(0, 3, 1, 2)."
+        )
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise ValueError(
             f"{name} holds {array.dtype}, and images are uint8 from 0 to 255, or floats: save "

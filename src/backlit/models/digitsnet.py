@@ -34,12 +34,14 @@ class DigitsNet(nn.Module):
         15498
     """
 
+    smallest = 4  # pixels of an image along either axis
+
     def __init__(
         self, classes: int = 10, in_channels: int = 1, image_size: int | tuple[int, int] = 8
     ) -> None:
         super().__init__()
         classes, in_channels, (height, width) = image_settings(
-            "DigitsNet", classes, in_channels, image_size, 4
+            "DigitsNet", classes, in_channels, image_size, self.smallest
         )
         arguments = {"classes": classes, "in_channels": in_channels, "image_size": [height, width]}
         self.config = {"name": "digits", "arguments": arguments}

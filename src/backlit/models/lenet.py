@@ -35,11 +35,13 @@ class LeNet5(nn.Module):
         61706
     """
 
+    smallest = 12  # pixels of an image along either axis
+
     def __init__(
         self, classes: int = 10, in_channels: int = 1, image_size: int | tuple[int, int] = 28
     ) -> None:
         super().__init__()
-        settings = image_settings("LeNet5", classes, in_channels, image_size, smallest=12)
+        settings = image_settings("LeNet5", classes, in_channels, image_size, self.smallest)
         classes, in_channels, (height, width) = settings
         arguments = {"classes": classes, "in_channels": in_channels, "image_size": [height, width]}
         self.config = {"name": "lenet5", "arguments": arguments}

@@ -14,7 +14,7 @@ from backlit.nn.module import Module
 from backlit.nn.storage import FilePath, fill, model_config, read_tensors
 from backlit.sizes import shown
 
-_MODELS: dict[str, type[Module]] = {"digits": DigitsNet, "lenet5": LeNet5}
+_MODELS: dict[str, type[DigitsNet] | type[LeNet5]] = {"digits": DigitsNet, "lenet5": LeNet5}
 
 
 def names() -> list[str]:
@@ -42,13 +42,35 @@ def create(name: str, **arguments: Any) -> Module:
         >>> type(create("lenet5", classes=26)).__name__
         'LeNet5'
     """
-    if not isinstance(name, str) or name not in _MODELS:
-        raise ValueError(f"name is {shown(name)}, and the networks are {', '.join(map(repr, names()))}.")
-    known = list(signature(_MODELS[name]).parameters)
+    network = _class(name)
+    known = list(signature(network).parameters)
     for argument in arguments:
         if argument not in known:
             raise TypeError(f"{name} has no argument {shown(argument)}: it takes {', '.join(known)}.")
-    return _MODELS[name](**arguments)
+    return network(**arguments)
+
+
+def smallest_image(name: str) -> int:
+    """The height and width that images need at least for a network.
+
+    Args:
+        name: one of `names()`.
+
+    Raises:
+        ValueError: there is no network of this name.
+
+    Example:
+        >>> smallest_image("lenet5")
+        12
+    """
+    return _class(name).smallest
+
+
+def _class(name: str) -> type[DigitsNet] | type[LeNet5]:
+    """The class of the network of this name."""
+    if not isinstance(name, str) or name not in _MODELS:
+        raise ValueError(f"name is {shown(name)}, and the networks are {', '.join(map(repr, names()))}.")
+    return _MODELS[name]
 
 
 def load_model(path: FilePath) -> Module:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MEASURES = ("loss", "accuracy", "val_loss", "val_accuracy")
-_BAR_WIDTH = 16  # characters: a bar that is narrower says nothing
+_BAR_WIDTHS = (4, 16)  # characters: a bar that is narrower says nothing, and a wider one no more
 
 
 class Display(Protocol):
@@ -105,19 +105,17 @@ class _Bar:
     """A progress bar over the whole run, redrawn in place."""
 
     def __init__(self, console: Any, pace: _Pace, *, epochs: int, images: int, images_done: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
+        self._console = console
         self._pace = pace
         self._epochs = epochs
         self._validation: dict[str, Any] = {}  # of the last complete epoch
-        self._names = _MEASURES if console.width >= 110 + _BAR_WIDTH else _MEASURES[:2]
-        self._progress = Progress(
-            TextColumn("{task.fields[epoch]}", markup=False),
-            BarColumn(bar_width=_BAR_WIDTH, complete_style="cyan", finished_style="green"),
-            TextColumn("{task.fields[text]}", markup=False),
-            console=console,
-            refresh_per_second=5,
-        )
+        self._number = TextColumn("{task.fields[epoch]}", markup=False)
+        self._bar = BarColumn(bar_width=_BAR_WIDTHS[1], complete_style="cyan", finished_style="green")
+        self._text = TextColumn("{task.fields[text]}", markup=False)
+        columns: tuple[ProgressColumn, ...] = (self._number, self._bar, self._text)
+        self._progress = Progress(*columns, console=console, refresh_per_second=5)
         self._task = self._progress.add_task(
             "", total=images, completed=images_done, epoch=f"epoch 0/{epochs}", text=""
         )
@@ -131,19 +129,37 @@ class _Bar:
         self._show(epoch, {**self._validation, **measures}, images)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        self._validation = {name: row[name] for name in ("val_loss", "val_accuracy")}
+        self._validation = {"val_accuracy": row["val_accuracy"]}
         self._show(row["epoch"], row, 0)
 
     def close(self) -> None:
         self._progress.stop()
 
     def _show(self, epoch: int, measures: Mapping[str, Any], images: int) -> None:
-        self._progress.update(
-            self._task,
-            advance=images,
-            epoch=f"epoch {epoch}/{self._epochs}",
-            text=f"{_measures(measures, self._names)}  {_speed(self._pace)}",
-        )
+        number = f"epoch {epoch}/{self._epochs}"
+        width = self._console.width - len(number) - 1  # columns that are left for the text and the bar
+        text = _fitting(measures, self._pace, width)
+        narrowest, widest = _BAR_WIDTHS
+        self._bar.bar_width = min(width - len(text) - 1, widest)
+        drawn = self._bar.bar_width >= narrowest
+        self._progress.columns = (self._number, *((self._bar,) if drawn else ()), self._text)
+        self._progress.update(self._task, advance=images, epoch=number, text=text)
+
+
+def _fitting(measures: Mapping[str, Any], pace: _Pace, width: int) -> str:
+    """What fits beside a bar into so many columns: what matters least is left out first."""
+    parts = {
+        short: f"{short} {measures[name]:.4f}"
+        for short, name in (("loss", "loss"), ("acc", "accuracy"), ("val", "val_accuracy"))
+        if measures.get(name) is not None
+    }
+    if pace.done:
+        parts["speed"], parts["left"] = _speed(pace).split("  ")
+    for least in ("speed", "acc", "left", "loss", "val"):
+        if len("  ".join(parts.values())) <= width:
+            break
+        parts.pop(least, None)
+    return "  ".join(parts.values())
 
 
 def _measures(row: Mapping[str, Any], names: tuple[str, ...]) -> str:
