@@ -6,6 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,11 +16,15 @@ import numpy as np
 import pytest
 
 from backlit import nn
+from backlit.data import load_digits
 from backlit.graph import Tensor
 from backlit.inspect import GradientHealth
+from backlit.models import DigitsNet
 from backlit.ops import random
 from backlit.report import write_report
 from backlit.report.health import health_section
+from backlit.report.pixels import pixels_panel
+from backlit.report.trace import follow
 from backlit.train import History, fit
 from tolerance import assert_close, assert_shown
 
@@ -223,6 +228,7 @@ def test_report_worked_sums_add_up_to_the_gradient(trained: Trained) -> None:
     ]  # linear, second and first convolution
     for worked in found:
         products = [x * y for _, _, x, _, _, y in worked.factors] + [worked.rest]
+        assert [abs(p) for p in products[:-1]] == sorted((abs(p) for p in products[:-1]), reverse=True)
         assert_close(sum(products), worked.gradient, 100, max(map(abs, products)))
 
 
@@ -267,6 +273,133 @@ def test_report_checks_the_pixel_gradient_by_changing_the_pixel(trained: Trained
     text = words(section(trained.html, "backward")).replace("−", "-")
     measured, claimed = re.search(r"a slope of (-?[\d.]+) . The chain rule says (-?[\d.]+)", text).groups()
     assert_shown(float(measured), float(claimed), digits=4, terms=2)
+
+
+class _Residual(nn.Module):
+    """A functional network in float32 with a shortcut, many ReLUs and a maximum."""
+
+    def __init__(self) -> None:
+        self.stem, self.bn = nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.inner, self.head = nn.Conv2d(16, 16, 3, padding=1), nn.Linear(16 * 16, 10)
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = nn.functional
+        y = f.relu(self.bn(self.stem(x)))
+        y = f.max_pool2d(f.relu(self.inner(y) + y), 2)
+        return self.head(self.dropout(f.flatten(y, 1)))
+
+
+@pytest.fixture(scope="module", params=[DigitsNet, _Residual])
+def digits_report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A network in float32 after one epoch on real digits."""
+    (x, y), (x_test, y_test) = load_digits()
+    with random.using(np.random.default_rng(0)):
+        model = request.param()
+        history = fit(model, (x[:600], y[:600]), epochs=1, batch_size=30, lr=0.01, progress=False)
+    path = tmp_path_factory.mktemp("digits") / "report.html"
+    write_report(path, model=model, history=history, test=(x_test, y_test))
+    return Trained(model, history, x_test, y_test, path)
+
+
+def check_of(html: str) -> tuple[str, str]:
+    """The two numbers of the last step: the slope that was measured, and the gradient."""
+    text = words(section(html, "backward"))
+    return re.search(r"a slope of (\S+) . The chain rule says (\S+) ", text).groups()
+
+
+def test_report_of_a_float32_network_measures_the_gradient_to_the_digits_shown(
+    digits_report: Trained, tmp_path: Path
+) -> None:
+    for index in (0, 7, 19):
+        path = tmp_path / f"{index}.html"
+        write_report(
+            path,
+            model=digits_report.model,
+            history=digits_report.history,
+            test=(digits_report.x[:40], digits_report.y[:40]),
+            follow_index=index,
+        )
+        measured, claimed = check_of(path.read_text("utf-8"))
+        assert measured == claimed
+
+
+def test_report_says_so_where_the_pixel_sits_on_a_kink(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(1, 2)).double()
+    x = np.array([[[[0.0]]], [[[1.0]]]])
+    trace = follow(model, x[1:], 1)
+    at_the_kink = replace(trace, pixels=x[:1])
+
+    def loss_of(pixels: np.ndarray) -> float:
+        z = logits_of(model, pixels)[0]
+        return float(np.log(np.exp(z).sum()) - z[1])
+
+    assert "The pixel sits on a kink" in words(pixels_panel(at_the_kink, (0.0, 1.0), loss_of, 4))
+
+
+def test_report_does_not_check_a_network_that_refuses_float64(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(nn.functional.flatten(x, 1) * Tensor(np.full(4, 2.0, np.float32)))
+
+    x, y = np.ones((4, 1, 2, 2), np.float32), np.arange(4) % 2
+    write_report(tmp_path / "r.html", model=Scaled(), history=History(), test=(x, y))
+    assert "The gradient is not checked here" in words((tmp_path / "r.html").read_text("utf-8"))
+
+
+def test_report_leaves_the_arrays_of_a_float32_network_in_place(
+    digits_report: Trained, tmp_path: Path
+) -> None:
+    model = digits_report.model
+    arrays = [p.data for p in model.parameters()] + list(model.buffers())
+    values = [array.copy() for array in arrays]
+    write_report(
+        tmp_path / "r.html",
+        model=model,
+        history=digits_report.history,
+        test=(digits_report.x[:9], digits_report.y[:9]),
+    )
+    after = [p.data for p in model.parameters()] + list(model.buffers())
+    assert all(one is other for one, other in zip(arrays, after, strict=True))
+    assert all(np.array_equal(one, other) for one, other in zip(values, after, strict=True))
+
+
+def test_report_lists_every_product_of_a_long_sum(digits_report: Trained) -> None:
+    lists = re.findall(
+        r"<summary>all (\d+) products</summary>(.*?)</details>",
+        section(digits_report.html, "backward"),
+        re.DOTALL,
+    )
+    assert lists
+    for count, listing in lists:
+        values = [float(row[2].replace("−", "-")) for row in cells(listing)[1:]]
+        assert len(values) == int(count)
+        assert [abs(v) for v in values] == sorted((abs(v) for v in values), reverse=True)
+
+
+def test_report_shows_the_formulas_of_evaluation(digits_report: Trained) -> None:
+    text = words(section(digits_report.html, "backward"))
+    assert "dx = dy * gamma / sqrt(running_var + eps)" in text
+    assert "mean(dy)" not in text
+    assert "where kept" not in text
+
+
+def test_report_does_not_name_a_step_twice(digits_report: Trained) -> None:
+    headings = [words(h).strip() for h in re.findall(r'<h3 id="step-[^>]*>(.*?)</h3>', digits_report.html)]
+    assert "Dropout" in headings
+    assert "Dropout dropout" not in headings
+
+
+def test_report_of_one_epoch_has_one_tick(digits_report: Trained) -> None:
+    learning = section(digits_report.html, "learning")
+    texts = re.findall(
+        r"<text[^>]*>([^<]+)</text>", learning.split('<svg class="chart"')[1].split("</svg>")[0]
+    )
+    before_label = texts[: texts.index("epoch")]
+    assert before_label == ["1"]
 
 
 def test_report_class_gradient_is_probability_less_one_at_the_truth(trained: Trained) -> None:
@@ -550,6 +683,30 @@ def test_report_steps_with_buttons_keys_and_links(browser_page, trained: Trained
     assert page.get_by_role("button", name="Next").is_disabled()
     assert page.locator(".rail a[aria-current=step]").all_inner_texts() == ["Pixels"]
     browser_page.assert_clean()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_report_opened_at_a_step_shows_its_buttons(browser_page, trained: Trained, width: int) -> None:
+    page = browser_page.page
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(reduced_motion="reduce")  # it is there at once
+    page.goto(trained.path.as_uri() + "#step-8")
+    page.wait_for_timeout(300)
+    tops = page.evaluate(
+        "[...document.querySelectorAll('.controls, #step-8')].map(e => e.getBoundingClientRect().top)"
+    )
+    assert 0 <= tops[0] < tops[1] < 844 / 2
+
+
+@pytest.mark.browser
+def test_report_shades_the_edge_behind_which_a_table_goes_on(browser_page, digits_report: Trained) -> None:
+    browser_page.page.set_viewport_size({"width": 390, "height": 844})
+    page = browser_page.open(digits_report.path)
+    box = page.locator(".scroll:has(.confusion)")
+    assert box.evaluate("e => e.scrollWidth > e.clientWidth")
+    attachments = box.evaluate("e => getComputedStyle(e).backgroundAttachment")
+    assert attachments == "local, local, scroll, scroll"  # covers that move along, shadows that stay
 
 
 @pytest.mark.browser

@@ -67,7 +67,12 @@ button {
 button:hover:not(:disabled) { border-color: var(--accent); color: var(--accent); }
 button:disabled { color: var(--muted); border-color: var(--line); cursor: default; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
-.scroll { position: relative; overflow-x: auto; max-width: 100%; }
+.scroll { position: relative; overflow-x: auto; max-width: 100%;
+  --under: var(--paper); --shade: color-mix(in srgb, var(--ink) 38%, transparent);
+  background: linear-gradient(90deg, var(--under) 40%, transparent) left / 2.5rem 100% no-repeat local,
+    linear-gradient(270deg, var(--under) 40%, transparent) right / 2.5rem 100% no-repeat local,
+    linear-gradient(90deg, var(--shade), transparent) left / 1rem 100% no-repeat scroll,
+    linear-gradient(270deg, var(--shade), transparent) right / 1rem 100% no-repeat scroll; }
 .hidden-text {
   position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap;
 }
@@ -79,7 +84,7 @@ button:disabled { color: var(--muted); border-color: var(--line); cursor: defaul
   body { max-width: none; padding: 0; font-size: 10pt; }
   figure, tr, img, svg { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
-  .scroll { overflow: visible; }
+  .scroll { overflow: visible; background: none; }
 }
 """.strip()
 

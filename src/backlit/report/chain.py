@@ -228,4 +228,7 @@ def _onward(step: Step, last: int) -> str:
 
 
 def _title(step: Step) -> tuple[str, str]:
-    return _RULES.get(step.rule, (step.rule.replace("_", " ").capitalize(), ""))[0], step.module
+    """The operation's name on the page, and its module's, unless that says the same."""
+    title = _RULES.get(step.rule, (step.rule.replace("_", " ").capitalize(), ""))[0]
+    same = title.lower().replace(" ", "") == step.module.lower().replace("_", "")
+    return title, "" if same else step.module

@@ -144,7 +144,7 @@ def _draw(axes: Any, lines: Sequence[Line], scale: str, band: tuple[float, float
     if band is not None:
         axes.axhspan(*band, facecolor=_LINE, alpha=0.55, linewidth=0, zorder=0)
     axes.set_xlim(0.6 if epochs < 3 else 1, max(epochs, 1) + (0.4 if epochs < 3 else 0))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.set_xlabel("epoch", color=_MUTED, loc="right")
     axes.grid(axis="y", color=_LINE, linewidth=0.7, zorder=1)
     axes.tick_params(colors=_MUTED, length=0, pad=5)

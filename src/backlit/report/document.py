@@ -17,6 +17,7 @@ from backlit.nn import Module
 from backlit.ops.arrays import Array, as_array
 from backlit.report.chain import chain_section
 from backlit.report.curves import need_matplotlib
+from backlit.report.evaluation import in_double
 from backlit.report.filters import filters_section
 from backlit.report.health import health_section
 from backlit.report.mistakes import mistakes_section
@@ -103,7 +104,8 @@ def write_report(
     trace = follow(model, x[index : index + 1], label)
 
     def loss_of(pixels: Array) -> float:
-        with recording(model):
+        """In float64: in float32 rounding would blur what a small change of a pixel does."""
+        with in_double(model), recording(model):
             return float(apply("cross_entropy", model(Tensor(pixels)), labels=np.array([label])).item())
 
     with np.errstate(all="ignore"):  # a model that broke in training has infinities to show

@@ -16,6 +16,7 @@ from backlit.report.worked import Product, Worked
 
 __all__ = ["class_table", "maps", "numbers", "rules", "written_out"]
 
+MOST_PRODUCTS = 400  # of a sum in its unfolded list
 MOST_CLASSES = 12  # rows of the table of classes, and named tiles of a vector
 
 
@@ -134,15 +135,35 @@ def written_out(worked: Worked, step: Step, meaning: str) -> str:
     return (
         f'<section class="sum"><h4><code>{element}</code> written out</h4>'
         f"<p>{meaning}{zeros} The backward pass says <b>{aligned([worked.gradient])[0]}</b>, {verdict}.</p>"
-        f'<div class="sum-body">{adding}{pictures}</div></section>'
+        f'<div class="sum-body">{adding}{pictures}</div>{_all_products(worked, element)}</section>'
     )
 
 
-def _row(place: int, product: Product, value: str) -> str:
+def _all_products(worked: Worked, element: str) -> str:
+    """A list to unfold of every product, the largest first, where the table above has only some."""
+    if not worked.others:
+        return ""
+    listed, count = worked.products[:MOST_PRODUCTS], len(worked.products)
+    rows = "".join(
+        _row(None, product, text)
+        for product, text in zip(listed, aligned([product.value for product in listed]), strict=True)
+    )
+    title = (
+        f"all {count} products"
+        if len(listed) == count
+        else f"the {len(listed)} largest of {count:,} products"
+    )
+    listing = table(f"{title} of {element}", ("product", ">in numbers", ">value"), rows, kind="small worked")
+    return f"<details><summary>{title}</summary>{listing}</details>"
+
+
+def _row(place: int | None, product: Product, value: str) -> str:
+    """A row of a sum; one with a place lights up with its two factors in the pictures."""
     values = f"{product.left_value!r} {product.right_value!r}"
     left, right = _index(product.left_at), _index(product.right_at)
+    term = "" if place is None else f' data-term="{place}"'
     return (
-        f'<tr data-term="{place}" data-values="{values}"><th scope="row">'
+        f'<tr{term} data-values="{values}"><th scope="row">'
         f"<code>{product.left}[{left}]</code> <code>· {product.right}[{right}]</code></th>"
         f'<td class="number">{number(product.left_value, 4)} · {_signed(product.right_value)}</td>'
         f'<td class="number">{value}</td></tr>'

@@ -12,6 +12,7 @@ import numpy as np
 from backlit.graph import Node, Tensor, apply, gradients
 from backlit.nn import Module
 from backlit.ops.arrays import Array
+from backlit.report.evaluation import as_evaluated
 
 __all__ = ["Step", "Trace", "follow"]
 
@@ -21,7 +22,7 @@ class Step:
     """One operation on the way back.
 
     Attributes:
-        node: the recorded operation.
+        node: the recorded operation, with the formulas of the mode that it computed in.
         module: the dotted name of the module that called it; "" for an operation outside of all.
         output: its result y.
         upstream: dy, the gradient of the loss with respect to y.
@@ -120,7 +121,9 @@ def follow(model: Module, pixels: Array, label: int) -> Trace:
         sources = tuple(sorted({number[id(i)] for _, i in given if id(i) in number}))
         module = called.get(id(tensor), "")
         upstream = received[tensor]
-        steps.append(Step(node, module, tensor.data, upstream, inputs, number[id(tensor)], sources))
+        steps.append(
+            Step(as_evaluated(node), module, tensor.data, upstream, inputs, number[id(tensor)], sources)
+        )
     return Trace(x.data, received[x], label, logits.data[0], float(loss.item()), tuple(steps))
 
 

@@ -35,23 +35,35 @@ class Product:
 
 @dataclass(frozen=True)
 class Worked:
-    """gradient[at] = the sum of the products shown + rest.
+    """gradient[at] = the sum of the products = those shown + rest.
 
     Attributes:
         name: the gradient's name, "dw" say. at: the element.
-        shown: the products of largest magnitude, in the order of the sum.
-        others: how many more products there are that are not zero; rest: their sum.
+        products: those that are not zero, the largest magnitude first.
         zeros: how many products are zero.
         gradient: what the backward pass computed for this element.
     """
 
     name: str
     at: Index
-    shown: tuple[Product, ...]
-    others: int
-    rest: float
+    products: tuple[Product, ...]
     zeros: int
     gradient: float
+
+    @property
+    def shown(self) -> tuple[Product, ...]:
+        """The products that are written out at first."""
+        return self.products[:SHOWN]
+
+    @property
+    def others(self) -> int:
+        """How many more there are."""
+        return len(self.products) - len(self.shown)
+
+    @property
+    def rest(self) -> float:
+        """The sum of the others, in float64."""
+        return float(sum(product.value for product in self.products[SHOWN:]))
 
     @property
     def total(self) -> float:
@@ -115,11 +127,8 @@ def _worked(name: str, at: Index, products: Iterable[Product], of: Input) -> Wor
     assert of.gradient is not None  # each caller has looked
     products = list(products)
     alive = [product for product in products if product.value != 0]
-    strongest = {id(product) for product in sorted(alive, key=lambda p: -abs(p.value))[:SHOWN]}
-    shown = tuple(product for product in alive if id(product) in strongest)
-    others = [product.value for product in alive if id(product) not in strongest]
-    zeros = len(products) - len(alive)
-    return Worked(name, at, shown, len(others), float(sum(others)), zeros, float(of.gradient[at]))
+    alive.sort(key=lambda product: -abs(product.value))
+    return Worked(name, at, tuple(alive), len(products) - len(alive), float(of.gradient[at]))
 
 
 def _product(left: str, left_at: Index, x: Array, right: str, right_at: Index, y: Array) -> Product:
