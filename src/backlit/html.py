@@ -68,7 +68,7 @@ button:hover:not(:disabled) { border-color: var(--accent); color: var(--accent);
 button:disabled { color: var(--muted); border-color: var(--line); cursor: default; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
 .scroll { position: relative; overflow-x: auto; max-width: 100%;
-  --under: var(--paper); --shade: color-mix(in srgb, var(--ink) 38%, transparent);
+  --under: var(--paper); --shade: color-mix(in srgb, var(--ink) 22%, transparent);
   background: linear-gradient(90deg, var(--under) 40%, transparent) left / 2.5rem 100% no-repeat local,
     linear-gradient(270deg, var(--under) 40%, transparent) right / 2.5rem 100% no-repeat local,
     linear-gradient(90deg, var(--shade), transparent) left / 1rem 100% no-repeat scroll,
