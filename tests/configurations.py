@@ -68,7 +68,7 @@ def pool_geometries(draw: st.DrawFn, dilated: bool = True, pytorch: bool = False
     """A valid pool; those that have no output are drawn again.
 
     PyTorch's have a batch, even pads of at most half a kernel, and an input that holds a window without its pads:
-    beyond that it refuses some and crashes on others.
+    beyond that it refuses some that are served here.
     """
     axes = draw(st.integers(1, 3))
 

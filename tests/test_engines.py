@@ -129,6 +129,7 @@ def test_gemm_pools_equal_the_definition_exactly(g: PoolGeometry, layout: str, d
         "conv2d:n1,c512-8,i3x4096,k3x3,p1",  # one row of columns has 75 MB
         "conv1d:n1,c1-16,i1000000,k5,p2",
         "conv2d:n2,c256-1024,i7x7,k7x7",  # weights of 51 MB
+        "conv1d:n2,c1-1,i4,k1,s1000,p10000000",  # 80 MB of zeros around each sample
         "conv2d:n8,c64-64,i8x8,k3x3,p1",
     ],
 )
@@ -152,6 +153,34 @@ def test_workspace_of_a_convolution_is_at_most_64_mb(
         finally:
             tracemalloc.stop()
         assert peak - result.nbytes < 64 << 20
+
+
+def test_pool_of_a_large_window_keeps_no_copy_of_every_tap() -> None:
+    x = np.random.default_rng(0).random((1, 1, 160, 160), np.float32)
+    tracemalloc.start()
+    try:
+        y = bl.max_pool_forward(x, 40, stride=1)[0]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20
+    np.testing.assert_array_equal(y[0, 0, 7, 9], x[0, 0, 7:47, 9:49].max())
+
+
+def test_padding_beyond_all_memory_between_far_strides_is_served() -> None:
+    y, cache = bl.conv_forward(np.ones((2, 1, 4)), np.ones((1, 1, 1)), stride=2**40, padding=2**59)
+    assert y.shape == (2, 1, 2**20 + 1)
+    assert y.sum() == 2
+    assert [gradient.sum() for gradient in bl.conv_backward(np.ones_like(y), cache)] == [2, 2]
+
+
+def test_work_is_done_where_the_system_grants_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(workers, "_pool", workers._Pool())
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert workers.spread(lambda n: n * n, range(10), threads=4) == [n * n for n in range(10)]
 
 
 def test_scratch_that_is_full_hands_out_fresh_memory() -> None:

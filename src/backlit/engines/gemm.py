@@ -24,7 +24,7 @@ from backlit.engines.engine import PASSES, POOLS, Engine, Figures, Geometry, Pla
 from backlit.engines.memory import Array, Scratch, empty, scratch_space, zeros
 from backlit.engines.workers import MULTIPLICATIONS, spread
 from backlit.geometry import ConvGeometry, PoolGeometry
-from backlit.incidence import axes, count
+from backlit.incidence import Axis, axes, count
 
 WORKSPACE = 6 << 20  # bytes of the temporaries of one block, kept by each thread that computes
 PARTIAL_SUMS = 8 << 20  # bytes of gradients of the weights that wait to be added up
@@ -106,19 +106,20 @@ def max_pool_forward(g: PoolGeometry, layout: str, x: Array) -> tuple[Array, Arr
     y, winners = empty(shape, x.dtype), zeros(shape, np.min_scalar_type(taps))
     y.fill(-np.inf)
     xs, ys, won = (_channels_first(a, layout) for a in (x, y, winners))
+    together = _sample_bytes(windows) <= WORKSPACE
     for samples in _sample_blocks(windows):
         has_nan, best, values = bool(np.isnan(xs[samples].min())), ys[samples], []
         for _, rows, reads in _taps(windows):
+            value = xs[_at(samples, slice(None), *reads)]
             values.append(
-                xs[_at(samples, slice(None), *reads)].copy(order="K")
-            )  # strided reads are slow: once
+                value.copy(order="K") if together else value
+            )  # strided reads are slow: once, if it fits
             part = best[_at(..., *rows)]
             np.maximum(part, values[-1], out=part)  # NaN wins
         found, passed = np.zeros_like(best, bool), 0
         for (tap, rows, _), value in zip(_taps(windows), values, strict=True):
-            won[samples] += (~found).view(np.uint8) * won.dtype.type(
-                tap - passed
-            )  # also taps in the padding alone
+            skipped = won.dtype.type(tap - passed)  # taps that read the padding alone among them
+            won[samples] += (~found).view(np.uint8) * skipped
             here = _at(..., *rows)
             found[here] |= value == best[here]
             if has_nan:
@@ -168,38 +169,40 @@ def _blocks(g: ConvGeometry, how: Plan) -> Iterator[Block]:
         yield samples, tuple(rows)
 
 
+def _sample_bytes(g: ConvGeometry) -> int:
+    """What a pool makes of one sample in between: all taps of its outputs, and a little more."""
+    return g.out_channels * prod(g.output_size) * (8 * prod(g.kernel_size) + 16)
+
+
 def _sample_blocks(g: ConvGeometry) -> Iterator[slice]:
-    """Slices of samples whose outputs, and what a pool makes of them in between, stay within the workspace."""
-    sample = g.out_channels * prod(g.output_size) * (8 * prod(g.kernel_size) + 16)  # bytes
-    samples = max(1, WORKSPACE // sample)
+    """Slices of samples that stay within the workspace, or of one sample."""
+    samples = max(1, WORKSPACE // _sample_bytes(g))
     return (slice(first, min(first + samples, g.batch)) for first in range(0, g.batch, samples))
 
 
-def _taps(g: ConvGeometry, rows: Slices | None = None) -> tuple[tuple[int, Slices, Slices], ...]:
+def _taps(g: ConvGeometry, rows: Slices | None = None) -> Iterator[tuple[int, Slices, Slices]]:
     """For every tap, by row-major number: the output positions (within `rows`) that read at it, and what they read."""
-    return _tap_list(g, rows and tuple((row.start, row.stop) for row in rows))
-
-
-@lru_cache(maxsize=512)
-def _tap_list(
-    g: ConvGeometry, rows: tuple[tuple[int, int], ...] | None
-) -> tuple[tuple[int, Slices, Slices], ...]:
     lines = axes(g)
-    per_axis = []
-    for axis, (begin, end) in zip(lines, rows or tuple((0, axis.outputs) for axis in lines), strict=True):
-        found = []
-        for tap in range(axis.kernel):
-            outputs = axis.of_tap(tap)
-            first, stop = max(outputs.start, begin), min(outputs.stop, end)
-            if first < stop:
-                reads = slice(axis.reads(first, tap), axis.reads(stop - 1, tap) + 1, axis.stride)
-                found.append((tap, slice(first - begin, stop - begin), reads))
-        per_axis.append(found)
-    result = []
-    for choice in product(*per_axis):
-        taps, outs, inputs = zip(*choice, strict=True)
-        result.append((int(np.ravel_multi_index(taps, g.kernel_size)), outs, inputs))
-    return tuple(result)
+    rows = rows or tuple(slice(0, axis.outputs) for axis in lines)
+    found = (_axis_taps(axis, row.start, row.stop) for axis, row in zip(lines, rows, strict=True))
+    for choice in product(*found):
+        number = 0
+        for (tap, _, _), kernel in zip(choice, g.kernel_size, strict=True):
+            number = number * kernel + tap
+        yield number, tuple(outs for _, outs, _ in choice), tuple(reads for _, _, reads in choice)
+
+
+@lru_cache(maxsize=256)
+def _axis_taps(axis: Axis, begin: int, end: int) -> tuple[tuple[int, slice, slice], ...]:
+    """The same along one axis, for output positions from begin to end."""
+    found = []
+    for tap in range(axis.kernel):
+        outputs = axis.of_tap(tap)
+        first, stop = max(outputs.start, begin), min(outputs.stop, end)
+        if first < stop:
+            reads = slice(axis.reads(first, tap), axis.reads(stop - 1, tap) + 1, axis.stride)
+            found.append((tap, slice(first - begin, stop - begin), reads))
+    return tuple(found)
 
 
 def _im2col(g: ConvGeometry, x: Array, layout: str, rows: Slices, scratch: Scratch) -> Array:
@@ -266,16 +269,21 @@ def _padded(g: ConvGeometry, x: Array, scratch: Scratch) -> tuple[ConvGeometry, 
 @lru_cache(maxsize=256)
 def _inner(g: ConvGeometry) -> tuple[ConvGeometry, Slices]:
     """The problem on an input that has the zeros that are read around it, and where in that the input lies."""
-    sizes, pads, inside = [], [], []
-    for axis in axes(g):
-        low = max(0, axis.pad)
-        high = max(0, axis.reads(axis.outputs - 1, axis.kernel - 1) - axis.size + 1)
-        sizes.append(low + axis.size + high)
-        reach = axis.reads(axis.outputs - 1, axis.kernel - 1) + 1 + low  # what is read ends here
-        pads.append((axis.pad - low, reach - sizes[-1]))
-        inside.append(slice(low, low + axis.size))
-    around = (tuple(sizes), g.kernel_size, g.stride, tuple(pads), g.dilation, g.groups)
-    return ConvGeometry(g.batch, g.in_channels, g.out_channels, *around), tuple(inside)
+    sizes = _padded_sizes(g)
+    lows = [max(0, axis.pad) for axis in axes(g)]
+    pads = tuple(
+        (axis.pad - low, axis.reads(axis.outputs - 1, axis.kernel - 1) + 1 + low - size)
+        for axis, low, size in zip(axes(g), lows, sizes, strict=True)
+    )
+    inside = tuple(slice(low, low + size) for low, size in zip(lows, g.input_size, strict=True))
+    around = (sizes, g.kernel_size, g.stride, pads, g.dilation, g.groups)
+    return ConvGeometry(g.batch, g.in_channels, g.out_channels, *around), inside
+
+
+def _padded_sizes(g: ConvGeometry) -> tuple[int, ...]:
+    """The sizes of the input with the zeros that are read around it."""
+    ends = (axis.reads(axis.outputs - 1, axis.kernel - 1) + 1 for axis in axes(g))
+    return tuple(max(0, axis.pad) + max(axis.size, end) for axis, end in zip(axes(g), ends, strict=True))
 
 
 def _flat(y: Array) -> Array:
@@ -327,9 +335,7 @@ def plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
     for outputs in reversed(g.output_size):
         sizes.append(min(outputs, room))
         room //= sizes[-1]
-    sample = column * prod(g.output_size) + itemsize * g.in_channels * prod(
-        g.input_size
-    )  # gathered or summed x too
+    sample = column * prod(g.output_size) + itemsize * g.in_channels * prod(_padded_sizes(g))  # its x too
     samples = max(1, min(g.batch, WORKSPACE // sample)) if tuple(reversed(sizes)) == g.output_size else 1
     even = max(1, -(-g.batch // max(1, -(-g.batch // samples))))  # as many blocks, but of the same size
     block = (even, *reversed(sizes))

@@ -151,8 +151,14 @@ class _Pool:
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
         if self._threads < MOST - 1:
-            self._threads += 1
-            threading.Thread(target=self._serve, name="backlit", daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, name="backlit", daemon=True).start()
+                self._threads += 1
+            except (
+                RuntimeError
+            ):  # the system grants no more: those that there are will do, the caller at the least
+                if not self._threads:
+                    return
         self._tasks.put(lambda: function(*arguments))
 
     def _serve(self) -> None:
