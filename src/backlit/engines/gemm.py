@@ -12,7 +12,7 @@ gradients) that meet it only in the padding; the loops engine does not spread it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import groupby, product
 from math import prod
@@ -29,9 +29,11 @@ from backlit.incidence import Axis, axes, count
 WORKSPACE = 6 << 20  # bytes of the temporaries of one block, kept by each thread that computes
 PARTIAL_SUMS = 8 << 20  # bytes of gradients of the weights that wait to be added up
 COPIES = 0.8e9  # elements of columns a second, on one thread: the scale of an estimate, not a measurement
+REMEMBERED = 128  # taps of a kernel up to which their slices are kept for the next call
 NARROW = 64  # filters up to which BLAS is faster when they are the columns, not the rows, of a long product
 
 Slices = tuple[slice, ...]
+Tap = tuple[int, Slices, Slices]  # its number, the output positions that read at it, and what they read
 Block = tuple[slice, Slices]  # samples, and output positions per axis
 
 
@@ -180,11 +182,21 @@ def _sample_blocks(g: ConvGeometry) -> Iterator[slice]:
     return (slice(first, min(first + samples, g.batch)) for first in range(0, g.batch, samples))
 
 
-def _taps(g: ConvGeometry, rows: Slices | None = None) -> Iterator[tuple[int, Slices, Slices]]:
+def _taps(g: ConvGeometry, rows: Slices | None = None) -> Iterable[Tap]:
     """For every tap, by row-major number: the output positions (within `rows`) that read at it, and what they read."""
-    lines = axes(g)
-    rows = rows or tuple(slice(0, axis.outputs) for axis in lines)
-    found = (_axis_taps(axis, row.start, row.stop) for axis, row in zip(lines, rows, strict=True))
+    bounds = (
+        tuple((row.start, row.stop) for row in rows) if rows else tuple((0, size) for size in g.output_size)
+    )
+    return _remembered_taps(g, bounds) if prod(g.kernel_size) <= REMEMBERED else _each_tap(g, bounds)
+
+
+@lru_cache(maxsize=128)
+def _remembered_taps(g: ConvGeometry, bounds: tuple[tuple[int, int], ...]) -> tuple[Tap, ...]:
+    return tuple(_each_tap(g, bounds))
+
+
+def _each_tap(g: ConvGeometry, bounds: tuple[tuple[int, int], ...]) -> Iterator[Tap]:
+    found = (_axis_taps(axis, *bound) for axis, bound in zip(axes(g), bounds, strict=True))
     for choice in product(*found):
         number = 0
         for (tap, _, _), kernel in zip(choice, g.kernel_size, strict=True):
@@ -194,7 +206,7 @@ def _taps(g: ConvGeometry, rows: Slices | None = None) -> Iterator[tuple[int, Sl
 
 @lru_cache(maxsize=256)
 def _axis_taps(axis: Axis, begin: int, end: int) -> tuple[tuple[int, slice, slice], ...]:
-    """The same along one axis, for output positions from begin to end."""
+    """The taps along one axis, for output positions from begin to end."""
     found = []
     for tap in range(axis.kernel):
         outputs = axis.of_tap(tap)
