@@ -1,26 +1,63 @@
 #include "engine.h"
 
+#include <algorithm>
 #include <stdexcept>
 
+#include "direct.h"
 #include "small.h"
 
 namespace backlit {
+namespace {
+
+constexpr double small_work = 4096;                  // multiplications up to which plain loops are fastest
+constexpr double multiplications_per_second = 40e9;  // on one thread: the scale of an estimate, not a measurement
+
+}  // namespace
 
 Plan make_plan(const Problem& problem, Pass pass, bool wide, const Isa& isa, Algorithm asked) {
     if (asked == Algorithm::winograd) throw std::invalid_argument("winograd serves 3x3 kernels of stride 1");
-    return {problem, pass, wide, &isa, Algorithm::direct, "direct, plain loops", "the problem is small", "none",
-            problem.multiplications() / 1e9, 1};
+    const double work = problem.multiplications();
+    Plan plan = {problem,
+                 pass,
+                 wide,
+                 &isa,
+                 Algorithm::direct,
+                 "direct",
+                 "every configuration",
+                 "",
+                 work / multiplications_per_second,
+                 1};
+    if (work <= small_work) {
+        plan.name = "direct, plain loops";
+        plan.reason = "the problem is so small that packing would cost more than computing";
+        return plan;
+    }
+    const int64_t last = (wide ? isa.f64.shapes : isa.f32.shapes) - 1;
+    plan.tile = wide ? std::to_string(isa.f64.shape[last].rows) + "x" + std::to_string(isa.f64.shape[last].columns)
+                     : std::to_string(isa.f32.shape[last].rows) + "x" + std::to_string(isa.f32.shape[last].columns);
+    plan.pieces = 32;
+    return plan;
 }
 
 template <class T>
-void execute(const Plan& plan, const T* first, const T* second, const T* bias, T* result, int) {
+void execute(const Plan& plan, const T* first, const T* second, const T* bias, T* result, int threads) {
+    const Problem& p = plan.problem;
+    const Kernels<T>& kernels = kernels_of<T>(*plan.isa);
+    if (p.batch == 0) {  // no output and no gradient of the input; a sum of nothing for the weights
+        if (plan.pass == Pass::grad_weight) std::fill_n(result, p.out_channels * p.group_inputs() * p.taps(), T(0));
+        return;
+    }
+    const bool small = p.multiplications() <= small_work;
     switch (plan.pass) {
         case Pass::forward:
-            return small_forward(plan.problem, first, second, bias, result);
+            return small ? small_forward(p, first, second, bias, result)
+                         : direct_forward(p, kernels, first, second, bias, result, threads);
         case Pass::grad_input:
-            return small_grad_input(plan.problem, first, second, result);
+            return small ? small_grad_input(p, first, second, result)
+                         : direct_grad_input(p, kernels, first, second, result, threads);
         case Pass::grad_weight:
-            return small_grad_weight(plan.problem, first, second, result);
+            return small ? small_grad_weight(p, first, second, result)
+                         : direct_grad_weight(p, kernels, first, second, result, threads);
     }
 }
 

@@ -16,12 +16,12 @@ struct Plan {
     Pass pass;
     bool wide;  // float64
     const Isa* isa;
-    Algorithm algorithm;     // direct or winograd
-    std::string name;        // the algorithm's, with the kernel that it uses
-    std::string reason;      // why this one
-    std::string tile;        // the micro-tile or the Winograd tile, for people
-    double seconds;          // an estimate of the work on one thread
-    int64_t pieces;          // how many pieces of work there are to spread over threads
+    Algorithm algorithm;  // direct or winograd
+    std::string name;     // the algorithm's, with the kernel that it uses
+    std::string reason;   // why this one
+    std::string tile;     // the micro-tile or the Winograd tile, for people
+    double seconds;       // an estimate of the work on one thread
+    int64_t pieces;       // how many pieces of work there are to spread over threads
 };
 
 // Chosen from the problem alone, never from the number of threads. Throws std::invalid_argument with a sentence that

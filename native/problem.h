@@ -37,15 +37,12 @@ struct Problem {
                static_cast<double>(out_channels) * static_cast<double>(group_inputs());
     }
 
-    Strides input_strides() const {
-        return strides(in_channels, inputs(), axis[1].input, axis[2].input);
-    }
-    Strides output_strides() const {
-        return strides(out_channels, outputs(), axis[1].output, axis[2].output);
-    }
+    Strides input_strides() const { return strides(in_channels, inputs(), axis[1].input, axis[2].input); }
+    Strides output_strides() const { return strides(out_channels, outputs(), axis[1].output, axis[2].output); }
     WeightStrides weight_strides() const {
         const int64_t height = axis[1].kernel, width = axis[2].kernel, c = group_inputs();
-        if (channels_last) return {1, out_channels, {height * width * c * out_channels, width * c * out_channels, c * out_channels}};
+        if (channels_last)
+            return {1, out_channels, {height * width * c * out_channels, width * c * out_channels, c * out_channels}};
         return {c * taps(), taps(), {height * width, width, 1}};
     }
 

@@ -33,18 +33,18 @@ constexpr int most_rows = 14;
 // The kernels of one width, by their number of rows.
 template <class T>
 struct TileShape {
-    int columns;                           // lanes times vectors
-    int rows;                              // the most that one kernel has, at most most_rows
-    TileKernel<T> along[most_rows + 1];    // a_step is 1: the steps are contiguous, the rows are anywhere
-    TileKernel<T> across[most_rows + 1];   // a_row is 1: the rows are contiguous, the steps are anywhere
+    int columns;                          // lanes times vectors
+    int rows;                             // the most that one kernel has, at most most_rows
+    TileKernel<T> along[most_rows + 1];   // a_step is 1: the steps are contiguous, the rows are anywhere
+    TileKernel<T> across[most_rows + 1];  // a_row is 1: the rows are contiguous, the steps are anywhere
 };
 
 constexpr int most_shapes = 4;
 
 template <class T>
 struct Kernels {
-    int lanes;                       // of the widest vector
-    int shapes;                      // how many there are, the narrowest first
+    int lanes;   // of the widest vector
+    int shapes;  // how many there are, the narrowest first
     TileShape<T> shape[most_shapes];
 };
 

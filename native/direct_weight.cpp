@@ -1,0 +1,253 @@
+// The direct gradient of the weights: sums over positions kept in registers, tap by tap, in packed panels.
+#include <algorithm>
+
+#include "direct.h"
+#include "memory.h"
+#include "panels.h"
+#include "threads.h"
+
+namespace backlit {
+namespace {
+
+constexpr int64_t block_bytes = 512 << 10;   // of a block's x and dy where each thread has its own block
+constexpr int64_t shared_bytes = 4 << 20;    // of a block's x and dy where the threads share one
+constexpr int64_t partial_bytes = 16 << 20;  // of all private sums
+constexpr int64_t work_of_chunk = 4 << 20;   // multiplications for which sums of its own pay
+constexpr int64_t most_chunks = 32;
+
+Range common(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
+
+// dw of one group in panels [panel][tap][input][column of the panel], taps by ascending offset; dy of a block in panels
+// [panel][position of the block][column].
+template <class T>
+class BlockSums {
+  public:
+    BlockSums(const Gather& g, const Block& block, const View<const T>& x, const T* dy)
+        : g_(g), block_(block), x_(x), dy_(dy) {}
+
+    // Add the block's part of the taps `height` of the middle axis to the sums of a panel.
+    void add(const Panel<T>& panel, Range heights, T* sums) const {
+        for (const Interval& a : g_.axis[0].intervals)
+            for (const Interval& b : g_.axis[1].intervals)
+                for (const Interval& c : g_.axis[2].intervals)
+                    rectangle(panel, a, {b.positions, common(b.taps, heights)}, c, sums);
+    }
+
+  private:
+    void rectangle(const Panel<T>& panel, const Interval& a, const Interval& b, const Interval& c, T* sums) const {
+        const Range ranges[4] = {block_.samples, common(block_.positions[0], a.positions),
+                                 common(block_.positions[1], b.positions), common(block_.positions[2], c.positions)};
+        for (const Range& range : ranges)
+            if (range.size() <= 0) return;
+        if (a.taps.size() <= 0 || b.taps.size() <= 0 || c.taps.size() <= 0) return;
+
+        // The steps of the sum run along the longest axis, the segments along the others.
+        int along = 3;
+        for (int i = 2; i >= 0; --i)
+            if (ranges[i].size() > ranges[along].size()) along = i;
+        const int64_t columns = panel.shape->columns;
+        const int64_t extents[3] = {block_.positions[0].size(), block_.positions[1].size(), block_.positions[2].size()};
+        const int64_t distance[4] = {extents[0] * extents[1] * extents[2] * columns, extents[1] * extents[2] * columns,
+                                     extents[2] * columns, columns};
+        std::vector<int64_t> xs, dys;
+        Range outer[4] = {ranges[0], ranges[1], ranges[2], ranges[3]};
+        outer[along].end = outer[along].begin + 1;
+        const int64_t origin[4] = {block_.samples.begin, block_.positions[0].begin, block_.positions[1].begin,
+                                   block_.positions[2].begin};
+        for (int64_t n = outer[0].begin; n < outer[0].end; ++n)
+            for (int64_t i = outer[1].begin; i < outer[1].end; ++i)
+                for (int64_t j = outer[2].begin; j < outer[2].end; ++j)
+                    for (int64_t k = outer[3].begin; k < outer[3].end; ++k) {
+                        xs.push_back(x_.at(n, g_.axis[0].reach * i, g_.axis[1].reach * j, g_.axis[2].reach * k) -
+                                     x_.data);
+                        dys.push_back((n - origin[0]) * distance[0] + (i - origin[1]) * distance[1] +
+                                      (j - origin[2]) * distance[2] + (k - origin[3]) * distance[3]);
+                    }
+        static const T zeros[64] = {};
+        Tile<T> tile = {};
+        tile.b = dy_;
+        tile.a_row = 1;
+        tile.a_step = along == 0 ? x_.strides.batch : g_.axis[along - 1].reach * x_.strides.axis[along - 1];
+        tile.b_step = distance[along];
+        tile.c_row = columns;
+        tile.segments = static_cast<int64_t>(xs.size());
+        tile.steps = ranges[along].size();
+        tile.a_offset = xs.data();
+        tile.b_offset = dys.data();
+        tile.init = zeros;
+        tile.accumulate = true;
+
+        const std::vector<Tap>& last = g_.axis[2].taps;
+        const auto heights = static_cast<int64_t>(g_.axis[1].taps.size()), widths = static_cast<int64_t>(last.size());
+        // Neighbouring taps whose channels lie one after the other in x are one run of rows.
+        const bool run = x_.strides.axis[2] == g_.inputs &&
+                         last[c.taps.end - 1].offset - last[c.taps.begin].offset == c.taps.size() - 1;
+        const int64_t rows = run ? c.taps.size() * g_.inputs : g_.inputs;
+        const int64_t groups = (rows + panel.shape->rows - 1) / panel.shape->rows;
+        for (int64_t i = a.taps.begin; i < a.taps.end; ++i)
+            for (int64_t j = b.taps.begin; j < b.taps.end; ++j)
+                for (int64_t k = c.taps.begin; k < (run ? c.taps.begin + 1 : c.taps.end); ++k) {
+                    const int64_t from = g_.axis[0].taps[i].offset * x_.strides.axis[0] +
+                                         g_.axis[1].taps[j].offset * x_.strides.axis[1] +
+                                         last[k].offset * x_.strides.axis[2];
+                    T* to = sums + ((i * heights + j) * widths + k) * g_.inputs * columns;
+                    for (int64_t group = 0; group < groups; ++group) {
+                        const int64_t first = rows * group / groups, end = rows * (group + 1) / groups;
+                        tile.a = x_.data + from + first;
+                        tile.c = to + first * columns;
+                        panel.shape->across[end - first](tile);
+                    }
+                }
+    }
+
+    const Gather& g_;
+    const Block& block_;
+    const View<const T>& x_;
+    const T* dy_;
+};
+
+// One panel of a block's dy: [position of the block][column], zero in columns without a channel.
+template <class T>
+void pack_upstream(const Gather& g, const Block& block, const Panel<T>& panel, int64_t group, const T* dy, T* to) {
+    const Strides& s = g.result;
+    const int64_t columns = panel.shape->columns, row = block.positions[2].size();
+    if (panel.columns < columns) std::fill_n(to, block.size() * columns, T(0));
+    for (int64_t n = block.samples.begin; n < block.samples.end; ++n)
+        for (int64_t i = block.positions[0].begin; i < block.positions[0].end; ++i)
+            for (int64_t j = block.positions[1].begin; j < block.positions[1].end; ++j) {
+                const T* from = dy + n * s.batch + i * s.axis[0] + j * s.axis[1] +
+                                block.positions[2].begin * s.axis[2] + (group * g.outputs + panel.first) * s.channel;
+                copy_matrix(from, s.axis[2], s.channel, to, columns, 1, row, panel.columns);
+                to += row * columns;
+            }
+}
+
+template <class T>
+class Gradient {
+  public:
+    Gradient(const Gather& g, const Kernels<T>& kernels, const T* x, const T* dy)
+        : g_(g),
+          panels_(panels_of(kernels, g.outputs)),
+          x_(x),
+          dy_(dy),
+          width_(width_of(panels_)),
+          depth_(g.taps() * g.inputs),
+          size_(g.groups * depth_ * width_) {}
+
+    void compute(T* dw, int threads) {
+        const int64_t all = g_.batch * g_.axis[0].positions() * g_.axis[1].positions() * g_.axis[2].positions();
+        const int64_t reach = g_.axis[0].reach * g_.axis[1].reach * g_.axis[2].reach;
+        const int64_t bytes = static_cast<int64_t>(sizeof(T)) * (width_ + g_.inputs * reach);  // of a position
+        const int64_t worthwhile = all * depth_ * g_.outputs * g_.groups / work_of_chunk;
+        const int64_t affordable = partial_bytes / (size_ * static_cast<int64_t>(sizeof(T)));
+        const int64_t chunks = std::clamp<int64_t>(std::min(worthwhile, affordable), 1, most_chunks);
+        if (chunks >= most_chunks / 2 || worthwhile <= chunks) {
+            const int64_t positions = std::min(block_bytes / bytes, (all + chunks - 1) / chunks);
+            const std::vector<Block> blocks = blocks_of(g_, std::max(positions, int64_t{64}));
+            each_its_own(blocks, std::min(chunks, static_cast<int64_t>(blocks.size())), dw, threads);
+        } else {
+            together(blocks_of(g_, std::max(shared_bytes / bytes, int64_t{64})), dw, threads);
+        }
+    }
+
+  private:
+    // Each chunk of blocks has sums of its own, which are added up in their order.
+    void each_its_own(const std::vector<Block>& blocks, int64_t chunks, T* dw, int threads) {
+        const Buffer<T> sums(size_ * chunks);
+        const auto count = static_cast<int64_t>(blocks.size());
+        parallel_for(g_.groups * chunks, threads, [&](int64_t piece) {
+            const int64_t group = piece / chunks, chunk = piece % chunks;
+            T* mine = sums.data() + chunk * size_ + group * depth_ * width_;
+            std::fill_n(mine, depth_ * width_, T(0));
+            for (int64_t b = count * chunk / chunks; b < count * (chunk + 1) / chunks; ++b) {
+                const Block& block = blocks[b];
+                const Buffer<T> packed(block.size() * width_);
+                const auto add = [&](const View<const T>& x) {
+                    for (const Panel<T>& panel : panels_) {
+                        T* dy = packed.data() + block.size() * panel.start;
+                        pack_upstream(g_, block, panel, group, dy_, dy);
+                        BlockSums<T>(g_, block, x, dy).add(panel, {0, INT64_MAX}, mine + depth_ * panel.start);
+                    }
+                };
+                with_source(block, group, add);
+            }
+        });
+        write(sums.data(), chunks, dw, threads);
+    }
+
+    // All threads share one block and one set of sums, too large for copies; each task has its own part of the sums.
+    void together(const std::vector<Block>& blocks, T* dw, int threads) {
+        const Buffer<T> sums(size_);
+        const auto panels = static_cast<int64_t>(panels_.size()),
+                   heights = static_cast<int64_t>(g_.axis[1].taps.size());
+        parallel_for(g_.groups * panels, threads, [&](int64_t i) {
+            T* mine = sums.data() + depth_ * (i / panels * width_ + panels_[i % panels].start);
+            std::fill_n(mine, depth_ * panels_[i % panels].shape->columns, T(0));
+        });
+        for (int64_t group = 0; group < g_.groups; ++group)
+            for (const Block& block : blocks) {
+                const Buffer<T> packed(block.size() * width_);
+                parallel_for(panels, threads, [&](int64_t i) {
+                    pack_upstream(g_, block, panels_[i], group, dy_, packed.data() + block.size() * panels_[i].start);
+                });
+                with_source(block, group, [&](const View<const T>& x) {
+                    parallel_for(panels * heights, threads, [&](int64_t i) {
+                        const Panel<T>& panel = panels_[i / heights];
+                        BlockSums<T>(g_, block, x, packed.data() + block.size() * panel.start)
+                            .add(panel, {i % heights, i % heights + 1},
+                                 sums.data() + depth_ * (group * width_ + panel.start));
+                    });
+                });
+            }
+        write(sums.data(), 1, dw, threads);
+    }
+
+    template <class Use>
+    void with_source(const Block& block, int64_t group, const Use& use) const {
+        if (g_.source.channel == 1) return use({x_, group * g_.inputs, g_.source});
+        const Staged<T> staged(g_, block, x_, group);
+        use(staged.view());
+    }
+
+    // dw = the chunks' sums, one after another, where the weights lie in memory.
+    void write(const T* sums, int64_t chunks, T* dw, int threads) const {
+        const auto panels = static_cast<int64_t>(panels_.size());
+        const int64_t taps = g_.taps(), heights = static_cast<int64_t>(g_.axis[1].taps.size()),
+                      widths = static_cast<int64_t>(g_.axis[2].taps.size());
+        const bool small = size_ * chunks < 1 << 15;
+        parallel_for(g_.groups * panels * taps, small ? 1 : threads, [&](int64_t piece) {
+            const int64_t tap = piece % taps, group = piece / taps / panels;
+            const Panel<T>& panel = panels_[piece / taps % panels];
+            const int64_t columns = panel.shape->columns, rows = g_.inputs * columns;
+            const T* from = sums + depth_ * (group * width_ + panel.start) + tap * rows;
+            const Buffer<T> total(rows);
+            std::copy_n(from, rows, total.data());
+            for (int64_t chunk = 1; chunk < chunks; ++chunk)
+                for (int64_t i = 0; i < rows; ++i) total[i] += from[chunk * size_ + i];
+            const Tap &a = g_.axis[0].taps[tap / widths / heights], &b = g_.axis[1].taps[tap / widths % heights],
+                      &c = g_.axis[2].taps[tap % widths];
+            T* to = dw + group * g_.weight_group + a.number * g_.weight_tap[0] + b.number * g_.weight_tap[1] +
+                    c.number * g_.weight_tap[2] + panel.first * g_.weight_output;
+            copy_matrix(total.data(), columns, 1, to, g_.weight_input, g_.weight_output, g_.inputs, panel.columns);
+        });
+    }
+
+    const Gather& g_;
+    const std::vector<Panel<T>> panels_;
+    const T *x_, *dy_;
+    const int64_t width_, depth_, size_;  // of a row of all panels; rows of a panel; numbers in the sums
+};
+
+}  // namespace
+
+template <class T>
+void direct_grad_weight(const Problem& problem, const Kernels<T>& kernels, const T* x, const T* dy, T* dw,
+                        int threads) {
+    const Gather g = forward_gather(merged(problem));
+    Gradient<T>(g, kernels, x, dy).compute(dw, threads);
+}
+
+template void direct_grad_weight(const Problem&, const Kernels<float>&, const float*, const float*, float*, int);
+template void direct_grad_weight(const Problem&, const Kernels<double>&, const double*, const double*, double*, int);
+
+}  // namespace backlit

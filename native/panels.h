@@ -1,0 +1,116 @@
+// Channels in panels as wide as a micro-tile, and copies of a block that lie as the micro-tile wants them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "gather.h"
+#include "kernels/table.h"
+#include "memory.h"
+
+namespace backlit {
+
+// Columns of a product of matrices that one micro-tile computes.
+template <class T>
+struct Panel {
+    int64_t first, columns;  // of the channels; columns may be fewer than the shape's
+    int64_t start;           // where the panel begins in a row of all panels
+    const TileShape<T>* shape;
+};
+
+// `channels` in panels of the widest shape, and of the narrowest that suffices for the rest.
+template <class T>
+std::vector<Panel<T>> panels_of(const Kernels<T>& kernels, int64_t channels) {
+    std::vector<Panel<T>> panels;
+    for (int64_t first = 0, start = 0; first < channels;) {
+        int s = 0;
+        while (s + 1 < kernels.shapes && kernels.shape[s].columns < channels - first) ++s;
+        const TileShape<T>& shape = kernels.shape[s];
+        const int64_t left = channels - first, columns = left < shape.columns ? left : shape.columns;
+        panels.push_back({first, columns, start, &shape});
+        first += columns;
+        start += shape.columns;
+    }
+    return panels;
+}
+
+// The width of a row of all panels.
+template <class T>
+int64_t width_of(const std::vector<Panel<T>>& panels) {
+    return panels.empty() ? 0 : panels.back().start + panels.back().shape->columns;
+}
+
+// Part of a source or of a result, perhaps copied: the element of channel c of sample n at position i is
+//     data[origin + n*batch + c*channel + i[0]*axis[0] + i[1]*axis[1] + i[2]*axis[2]].
+template <class T>
+struct View {
+    T* data;
+    int64_t origin;
+    Strides strides;
+
+    T* at(int64_t n, int64_t a, int64_t b, int64_t c) const {
+        return data + (origin + n * strides.batch + a * strides.axis[0] + b * strides.axis[1] + c * strides.axis[2]);
+    }
+};
+
+// to[i*to_row + j] = from[i*from_row + j*from_column] for i < rows, j < columns.
+template <class T>
+void copy_matrix(const T* from, int64_t from_row, int64_t from_column, T* to, int64_t to_row, int64_t to_column,
+                 int64_t rows, int64_t columns) {
+    if (from_column == 1 && to_column == 1) {
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = 0; j < columns; ++j) to[i * to_row + j] = from[i * from_row + j];
+        return;
+    }
+    constexpr int64_t edge = 16;  // small enough for both sides to stay in the first cache
+    for (int64_t i0 = 0; i0 < rows; i0 += edge)
+        for (int64_t j0 = 0; j0 < columns; j0 += edge)
+            for (int64_t i = i0; i < rows && i < i0 + edge; ++i)
+                for (int64_t j = j0; j < columns && j < j0 + edge; ++j)
+                    to[i * to_row + j * to_column] = from[i * from_row + j * from_column];
+}
+
+// Rows of a tile that lie a multiple of 2 KB apart fall into one or two sets of the first cache and evict one another.
+template <class T>
+bool collides(int64_t distance) {
+    return distance * static_cast<int64_t>(sizeof(T)) % 2048 == 0;
+}
+
+// A copy of what a block reads of a group's source, channels innermost.
+template <class T>
+class Staged {
+  public:
+    Staged(const Gather& g, const Block& block, const T* source, int64_t group)
+        : reads_{g.axis[0].reads(block.positions[0]), g.axis[1].reads(block.positions[1]),
+                 g.axis[2].reads(block.positions[2])},
+          row_(collides<T>(g.inputs * g.axis[2].reach) ? g.inputs + 16 : g.inputs),
+          buffer_(block.samples.size() * reads_[0].size() * reads_[1].size() * reads_[2].size() * row_) {
+        const Strides& s = g.source;
+        T* to = buffer_.data();
+        Strides& v = view_.strides;
+        v = {reads_[0].size() * reads_[1].size() * reads_[2].size() * row_,
+             1,
+             {reads_[1].size() * reads_[2].size() * row_, reads_[2].size() * row_, row_}};
+        view_.data = to;
+        view_.origin = -block.samples.begin * v.batch;
+        for (int i = 0; i < 3; ++i) view_.origin -= reads_[i].begin * v.axis[i];
+        for (int64_t n = block.samples.begin; n < block.samples.end; ++n)
+            for (int64_t i = reads_[0].begin; i < reads_[0].end; ++i)
+                for (int64_t j = reads_[1].begin; j < reads_[1].end; ++j) {
+                    const T* from = source + n * s.batch + i * s.axis[0] + j * s.axis[1] + reads_[2].begin * s.axis[2] +
+                                    group * g.inputs * s.channel;
+                    copy_matrix(from, s.axis[2], s.channel, to, row_, 1, reads_[2].size(), g.inputs);
+                    to += reads_[2].size() * row_;
+                }
+    }
+
+    const View<const T>& view() const { return view_; }
+
+  private:
+    Range reads_[3];
+    int64_t row_;
+    Buffer<T> buffer_;
+    View<const T> view_;
+};
+
+}  // namespace backlit
