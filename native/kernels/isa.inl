@@ -5,6 +5,8 @@
 #include "table.h"
 
 #include "tile.inl"
+#include "transpose.inl"
+#include "winograd.inl"
 
 namespace backlit {
 namespace {
@@ -25,6 +27,7 @@ constexpr Kernels<T> kernels() {
 #endif
     table.shape[table.shapes++] = tile_shape<T, lanes, 1, narrow>();
     table.shape[table.shapes++] = tile_shape<T, lanes, 2, wide>();
+    if constexpr (sizeof(T) == 4) table.winograd = winograd_kernels<T, lanes>();
     return table;
 }
 

@@ -41,11 +41,65 @@ struct TileShape {
 
 constexpr int most_shapes = 4;
 
+// Tiles in the longest strip: their 58 columns and the transforms of these stay in the first cache.
+constexpr int winograd_strip = 14;
+
+// A strip of Winograd tiles, one beside the other, one vector of channels of it: from an image to the 36 points of every
+// tile. What lies outside of the image is zero. One of column and channel is 1. Everything is in elements.
+template <class T>
+struct WinogradStrip {
+    const T* image;  // row 0, column 0, first of the channels
+    const T* end;    // of the array that the image is in: nothing from there on is read
+    int64_t row, column, channel;
+    int64_t height, width;     // of the image
+    int64_t top, left;         // of the strip, possibly outside of the image
+    int64_t tiles, channels;   // channels from this one on that the image has
+    T* result;                 // result[tile * result_tile + point * result_point + channel], whole vectors
+    int64_t result_tile, result_point;
+};
+
+// The way back: from the 36 points of every tile to the four by four values of each, cropped to the image.
+template <class T>
+struct WinogradResult {
+    const T* points;  // points[t * tile + p * point + channel], whole vectors
+    int64_t tile, point;
+    const T* bias;  // (lanes,)
+    T* image;
+    int64_t row, column, channel;
+    int64_t height, width;
+    int64_t top, left;  // of the strip, inside of the image
+    int64_t tiles, channels;
+};
+
+// From sums over tiles to the gradient of the weights: result[c * row + t * tap + k] (+)= tap t of row c, column k.
+template <class T>
+struct WinogradGradient {
+    const T* points;  // points[p * point + c * width + k], whole vectors
+    int64_t point, width;
+    int64_t rows, columns;
+    T* result;
+    int64_t row, tap;
+    bool add;
+};
+
+template <class T>
+struct WinogradKernels {
+    void (*data)(const WinogradStrip<T>&);      // six by six values of every tile
+    void (*gradient)(const WinogradStrip<T>&);  // four by four values of every tile, as the filter of F(3x3, 4x4)
+    void (*result)(const WinogradResult<T>&);
+    // Weights (steps, 9, width), width a multiple of lanes, to (36, steps, width) with the points `point` apart.
+    void (*filters)(const T* weights, int64_t steps, int64_t width, bool flipped, T* result, int64_t point);
+    void (*weights)(const WinogradGradient<T>&);
+    // to[j, i] (+)= from[i, j] for i below `rows` and j below `columns`.
+    void (*transpose)(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row, bool add);
+};
+
 template <class T>
 struct Kernels {
     int lanes;   // of the widest vector
     int shapes;  // how many there are, the narrowest first
     TileShape<T> shape[most_shapes];
+    WinogradKernels<T> winograd;     // float only
 };
 
 struct Isa {

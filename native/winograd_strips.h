@@ -1,0 +1,78 @@
+// How the tiles of a batch of images are cut into strips, and the channels into panels.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/table.h"
+#include "problem.h"
+
+namespace backlit {
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Strip {
+    int64_t sample, top, left;  // of its first output
+    int64_t tiles;
+};
+
+// Tiles of four by four outputs: of every row of tiles of every sample, `parts` strips of nearly equal length.
+struct Strips {
+    int64_t rows, columns;  // tiles of an image
+    int64_t parts, longest;
+    int64_t count;  // strips in all
+
+    Strips(int64_t batch, int64_t height, int64_t width)
+        : rows(divide_up(height, 4)),
+          columns(divide_up(width, 4)),
+          parts(divide_up(columns, winograd_strip)),
+          longest(divide_up(columns, parts)),
+          count(batch * rows * parts) {}
+
+    int64_t tiles() const { return count / parts * columns; }
+    // Tiles in the strips before this one.
+    int64_t before(int64_t strip) const { return strip / parts * columns + strip % parts * columns / parts; }
+    // The first strip that `tiles` tiles lie before, nearly: the cut of all of them into `pieces` pieces.
+    int64_t cut(int64_t piece, int64_t pieces) const { return count * piece / pieces; }
+    Strip at(int64_t strip) const {
+        const int64_t line = strip / parts, first = before(strip);
+        return {line / rows, line % rows * 4, (first - line * columns) * 4, before(strip + 1) - first};
+    }
+};
+
+// An image with channels, or a gradient of the same form, as the transforms read and write it.
+template <class Pointer>
+struct Images {
+    Pointer data;
+    int64_t channels;  // of all groups
+    int64_t height, width;
+    Strides strides;
+
+    Pointer at(int64_t sample, int64_t channel) const {
+        return data + sample * strides.batch + channel * strides.channel;
+    }
+};
+
+// Panels of channels, as wide as the widest micro-tile; the last may be one vector wide.
+struct Panels {
+    int64_t channels, lanes, wide;
+
+    Panels(int64_t channels, const Kernels<float>& kernels)
+        : channels(channels), lanes(kernels.lanes), wide(kernels.shape[kernels.shapes - 1].columns) {}
+
+    int64_t count() const { return divide_up(channels, wide); }
+    int64_t padded() const { return divide_up(channels, lanes) * lanes; }  // channels in whole vectors
+    int64_t first(int64_t panel) const { return panel * wide; }
+    int64_t used(int64_t panel) const { return std::min(wide, channels - first(panel)); }
+    int64_t width(int64_t panel) const { return divide_up(used(panel), lanes) * lanes; }
+};
+
+// The micro-tiles whose columns are the width of a panel: one or two vectors.
+inline const TileShape<float>& shape_of(const Kernels<float>& kernels, int64_t width) {
+    return kernels.shape[width == kernels.lanes ? kernels.shapes - 2 : kernels.shapes - 1];
+}
+
+alignas(64) inline constexpr float winograd_zeros[64] = {};
+inline constexpr int64_t no_offset[1] = {0};
+
+}  // namespace backlit
