@@ -5,6 +5,7 @@
 
 #include "direct.h"
 #include "small.h"
+#include "winograd.h"
 
 namespace backlit {
 namespace {
@@ -12,11 +13,42 @@ namespace {
 constexpr double small_work = 4096;                  // multiplications up to which plain loops are fastest
 constexpr double multiplications_per_second = 40e9;  // on one thread: the scale of an estimate, not a measurement
 
+// Winograd's kernels are float's alone, and so are the plans that name it.
+template <class T>
+void execute_winograd(const Plan&, const T*, const T*, const T*, T*, int) {}
+template <>
+void execute_winograd(const Plan& plan, const float* first, const float* second, const float* bias, float* result,
+                      int threads) {
+    const Kernels<float>& kernels = plan.isa->f32;
+    switch (plan.pass) {
+        case Pass::forward:
+            return winograd_forward(plan.problem, kernels, first, second, bias, result, threads);
+        case Pass::grad_input:
+            return winograd_grad_input(plan.problem, kernels, first, second, result, threads);
+        case Pass::grad_weight:
+            return winograd_grad_weight(plan.problem, kernels, first, second, result, threads);
+    }
+}
+
 }  // namespace
 
 Plan make_plan(const Problem& problem, Pass pass, bool wide, const Isa& isa, Algorithm asked) {
-    if (asked == Algorithm::winograd) throw std::invalid_argument("winograd serves 3x3 kernels of stride 1");
+    const char* refusal = wide ? "winograd serves float32 only" : winograd_refusal(problem, pass);
+    if (asked == Algorithm::winograd && refusal) throw std::invalid_argument(refusal);
     const double work = problem.multiplications();
+    const bool pays = asked == Algorithm::any && !refusal && winograd_pays(problem, pass);
+    if (asked == Algorithm::winograd || pays) {
+        return {problem,
+                pass,
+                wide,
+                &isa,
+                Algorithm::winograd,
+                "winograd",
+                pays ? "a tile takes 36 multiplications for 144" : "asked for",
+                winograd_tile(problem, pass),
+                winograd_multiplications(problem, pass) / multiplications_per_second,
+                winograd_pieces(problem, pass)};
+    }
     Plan plan = {problem,
                  pass,
                  wide,
@@ -47,6 +79,7 @@ void execute(const Plan& plan, const T* first, const T* second, const T* bias, T
         if (plan.pass == Pass::grad_weight) std::fill_n(result, p.out_channels * p.group_inputs() * p.taps(), T(0));
         return;
     }
+    if (plan.algorithm == Algorithm::winograd) return execute_winograd(plan, first, second, bias, result, threads);
     const bool small = p.multiplications() <= small_work;
     switch (plan.pass) {
         case Pass::forward:

@@ -110,9 +110,9 @@ struct Cut {
     int64_t blocks;  // of strips
 };
 
-constexpr int64_t cached = 130000;           // floats of transformed data that stay in the second cache
-constexpr int64_t most_shared_tiles = 128;   // of a block
-constexpr int64_t depth_block = 64;          // steps whose transformed weights are made at once where they are shared
+constexpr int64_t cached = 130000;          // floats of transformed data that stay in the second cache
+constexpr int64_t most_shared_tiles = 128;  // of a block
+constexpr int64_t depth_block = 64;         // steps whose transformed weights are made at once where they are shared
 
 Cut cut(const Strips& strips, int64_t steps, int64_t lanes) {
     const double weights = 36.0 * static_cast<double>(steps) * static_cast<double>(lanes);

@@ -20,8 +20,8 @@ bool winograd_pays(const Problem& problem, Pass pass);
 // The tile and how the work is cut, in words.
 std::string winograd_tile(const Problem& problem, Pass pass);
 
-// Seconds on one thread of a processor that multiplies and adds 50e9 times a second.
-double winograd_seconds(const Problem& problem, Pass pass);
+// Multiplications of the products over tiles; pieces of work there are to spread over threads.
+double winograd_multiplications(const Problem& problem, Pass pass);
 int64_t winograd_pieces(const Problem& problem, Pass pass);
 
 // Results have the same bits for any number of threads. A NaN reaches every output that reads it; infinities may become

@@ -9,10 +9,14 @@ namespace {
 
 constexpr int64_t fewest_channels = 9;
 
-// Tiles of the pass times 16 results each, for every result that there is: 1 where tiles fill the image.
-double waste(const Axis& axis, Pass pass) {
-    const int64_t size = pass == Pass::grad_input ? axis.input : axis.output;
-    return static_cast<double>(divide_up(size, 4) * 4) / static_cast<double>(size);
+// The tiles of a pass cover its results; those of the gradient of the weights cover the upstream gradient.
+double tiles(const Problem& p, Pass pass) {
+    double result = static_cast<double>(p.batch);
+    for (int i = 1; i < 3; ++i) {
+        const int64_t size = pass == Pass::grad_input ? p.axis[i].input : p.axis[i].output;
+        result *= static_cast<double>(divide_up(size, 4));
+    }
+    return result;
 }
 
 }  // namespace
@@ -31,8 +35,21 @@ const char* winograd_refusal(const Problem& p, Pass) {
     return nullptr;
 }
 
+double winograd_multiplications(const Problem& p, Pass pass) {
+    return 36 * tiles(p, pass) * static_cast<double>(p.out_channels) * static_cast<double>(p.group_inputs());
+}
+
 bool winograd_pays(const Problem& p, Pass pass) {
-    return waste(p.axis[1], pass) * waste(p.axis[2], pass) < 3;
+    for (int i = 1; i < 3; ++i) {
+        const int64_t high = p.axis[i].output + 2 - p.axis[i].input - p.axis[i].pad;
+        if (p.axis[i].pad < 0 || p.axis[i].pad > 2 || high < 0 || high > 2) return false;
+    }
+    return winograd_multiplications(p, pass) < 0.5 * p.multiplications();
+}
+
+int64_t winograd_pieces(const Problem& p, Pass pass) {
+    if (pass == Pass::grad_weight) return 16;
+    return std::max<int64_t>(1, static_cast<int64_t>(tiles(p, pass) / 28));
 }
 
 std::string winograd_tile(const Problem&, Pass pass) {

@@ -97,7 +97,8 @@ void correlate_private(const Correlation& c, float* dw, int threads) {
         const int64_t one = 36 * c.inputs.wide * c.outputs.wide;
         Buffer<float> x(36 * room * c.inputs.padded()), dy(36 * room * c.outputs.padded()), sums(pairs * one);
         for (int64_t turn = 0; turn < turns; ++turn) {
-            const int64_t begin = first + (last - first) * turn / turns, end = first + (last - first) * (turn + 1) / turns;
+            const int64_t begin = first + (last - first) * turn / turns,
+                          end = first + (last - first) * (turn + 1) / turns;
             const int64_t before = c.strips.before(begin);
             for (int64_t i = begin; i < end; ++i) {
                 for (int64_t panel = 0; panel < c.inputs.count(); ++panel)

@@ -44,17 +44,17 @@ constexpr int most_shapes = 4;
 // Tiles in the longest strip: their 58 columns and the transforms of these stay in the first cache.
 constexpr int winograd_strip = 14;
 
-// A strip of Winograd tiles, one beside the other, one vector of channels of it: from an image to the 36 points of every
-// tile. What lies outside of the image is zero. One of column and channel is 1. Everything is in elements.
+// A strip of Winograd tiles, one beside the other, one vector of channels of it: from an image to the 36 points of
+// every tile. What lies outside of the image is zero. One of column and channel is 1. Everything is in elements.
 template <class T>
 struct WinogradStrip {
     const T* image;  // row 0, column 0, first of the channels
     const T* end;    // of the array that the image is in: nothing from there on is read
     int64_t row, column, channel;
-    int64_t height, width;     // of the image
-    int64_t top, left;         // of the strip, possibly outside of the image
-    int64_t tiles, channels;   // channels from this one on that the image has
-    T* result;                 // result[tile * result_tile + point * result_point + channel], whole vectors
+    int64_t height, width;    // of the image
+    int64_t top, left;        // of the strip, possibly outside of the image
+    int64_t tiles, channels;  // channels from this one on that the image has
+    T* result;                // result[tile * result_tile + point * result_point + channel], whole vectors
     int64_t result_tile, result_point;
 };
 
@@ -99,7 +99,7 @@ struct Kernels {
     int lanes;   // of the widest vector
     int shapes;  // how many there are, the narrowest first
     TileShape<T> shape[most_shapes];
-    WinogradKernels<T> winograd;     // float only
+    WinogradKernels<T> winograd;  // float only
 };
 
 struct Isa {

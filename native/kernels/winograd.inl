@@ -1,8 +1,9 @@
-// The transforms of Winograd's convolution F(4x4, 3x3) and of its gradient F(3x3, 4x4), one vector of channels at a time.
+// The transforms of Winograd's convolution F(4x4, 3x3) and of its gradient F(3x3, 4x4), one vector of channels at a
+// time.
 //
 // Both interpolate polynomials at the same six points: 0, a, -a, b, -b and infinity with a = 5/8 and b = 3/2, which are
-// exact in binary and keep the rounding error low. The rows of a pair of points +-p share their even and their odd part.
-// The points of a tile are numbered 6 * (row of the tile) + (column of the tile).
+// exact in binary and keep the rounding error low. The rows of a pair of points +-p share their even and their odd
+// part. The points of a tile are numbered 6 * (row of the tile) + (column of the tile).
 
 namespace backlit {
 namespace {
@@ -10,8 +11,8 @@ namespace {
 namespace points {
 constexpr float a = 5.f / 8, b = 3.f / 2;
 constexpr float a2 = a * a, b2 = b * b, a3 = a2 * a, b3 = b2 * b;
-constexpr double norm_0 = 1 / (double(a2) * b2);                          // of the point 0
-constexpr double norm_a = 1 / (2 * double(a2) * (double(a2) - b2));       // of a and -a
+constexpr double norm_0 = 1 / (double(a2) * b2);                             // of the point 0
+constexpr double norm_a = 1 / (2 * double(a2) * (double(a2) - b2));          // of a and -a
 constexpr double norm_b = 1 / (2 * double(b2) * (double(b2) - double(a2)));  // of b and -b
 }  // namespace points
 
@@ -129,9 +130,12 @@ void transform_strip(const WinogradStrip<T>& s) {
 #pragma GCC unroll 6
                 for (int r = 0; r < reads; ++r) {
                     const T* from = row[r] + c * s.channel + j;
-                    if (!inside[r]) d[r] = zero<T, lanes>();
-                    else if (s.end - from >= lanes) d[r] = load<T, lanes>(from);  // lanes past `count` are not used
-                    else d[r] = load_first<T, lanes>(from, count);
+                    if (!inside[r])
+                        d[r] = zero<T, lanes>();
+                    else if (s.end - from >= lanes)
+                        d[r] = load<T, lanes>(from);  // lanes past `count` are not used
+                    else
+                        d[r] = load_first<T, lanes>(from, count);
                 }
                 Transform::apply(d, v);
 #pragma GCC unroll 6
