@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import backlit
-from backlit.engines import native
+from backlit.engines import module
 
 hypothesis.settings.register_profile(
     "ci",
@@ -51,7 +51,7 @@ def _missing_browser() -> str:
 TOOLS: dict[str, Callable[[], str]] = {
     "torch": _missing_torch,
     "browser": _missing_browser,
-    "native": native.why_unavailable,
+    "native": module.why_unavailable,
 }
 
 
@@ -100,7 +100,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """As many workers as this process may use processors, in a container with a quota too."""
-    return native.usable_threads()
+    return module.usable_threads()
 
 
 @pytest.fixture

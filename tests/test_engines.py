@@ -19,11 +19,14 @@ from hypothesis import strategies as st
 
 import backlit as bl
 from backlit import engines
-from backlit.engines import gemm, loops, workers
+from backlit.engines import gemm, loops, module, workers
 from backlit.engines.memory import Scratch
 from backlit.geometry import ConvGeometry, PoolGeometry
 from configurations import conv_geometries, dtypes, integers, layouts, pool_geometries
 from tolerance import assert_close
+
+BUILT = ("native",) if module.available() else ()
+FIRST = (*BUILT, "gemm")[0]  # the engine that computes where nothing is forced
 
 
 @pytest.fixture(params=[1, 200, gemm.WORKSPACE], ids=["one-position", "200-bytes", "usual"])
@@ -192,7 +195,7 @@ def test_scratch_that_is_full_hands_out_fresh_memory() -> None:
 
 
 def test_names_lists_engines_and_ends_with_the_definition() -> None:
-    assert engines.names() == ("gemm", "loops")
+    assert engines.names() == (*BUILT, "gemm", "loops")
 
 
 def test_use_forces_an_engine_and_gives_it_back() -> None:
@@ -201,7 +204,7 @@ def test_use_forces_an_engine_and_gives_it_back() -> None:
         with engines.use("gemm", algorithm="im2col"):
             assert engines.explain_choice("conv2d:n1,c1-1,i3x3,k2x2")["conv_grad_weight"].engine == "gemm"
         assert engines.explain_choice("conv2d:n1,c1-1,i3x3,k2x2")["conv_grad_input"].engine == "loops"
-    assert engines.explain_choice("conv2d:n1,c1-1,i3x3,k2x2")["conv_forward"].engine == "gemm"
+    assert engines.explain_choice("conv2d:n1,c1-1,i3x3,k2x2")["conv_forward"].engine == FIRST
 
 
 def test_forced_engine_is_the_one_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,9 +216,9 @@ def test_forced_engine_is_the_one_that_computes(monkeypatch: pytest.MonkeyPatch)
             engine.functions, "conv_forward", lambda *a, real=real, name=name: called.append(name) or real(*a)
         )
     x, w = np.ones((3, 3)), np.ones((2, 2))
-    bl.conv_forward(x, w)
-    with engines.use("loops"):
-        bl.conv_forward(x, w)
+    for name in ("gemm", "loops"):
+        with engines.use(name):
+            bl.conv_forward(x, w)
     assert called == ["gemm", "loops"]
 
 
@@ -227,13 +230,13 @@ def test_use_binds_only_its_own_thread() -> None:
         )
         thread.start()
         thread.join()
-    assert seen == ["gemm"]
+    assert seen == [FIRST]
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("fast",), ValueError, "engine is 'fast', and the engines are gemm, loops"),
+        (("fast",), ValueError, f"engine is 'fast', and the engines are {', '.join(engines.names())}"),
         (
             ("gemm", "winograd"),
             ValueError,
@@ -252,7 +255,11 @@ def test_forcing_what_does_not_exist_is_refused(arguments: Any, error: type, mes
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("BACKLIT_ENGINE", "fast", "ValueError: BACKLIT_ENGINE is 'fast', and the engines are gemm, loops."),
+        (
+            "BACKLIT_ENGINE",
+            "fast",
+            f"ValueError: BACKLIT_ENGINE is 'fast', and the engines are {', '.join(engines.names())}.",
+        ),
         ("BACKLIT_ALGORITHM", "fft", "ValueError: BACKLIT_ALGORITHM is 'fft'"),
         ("BACKLIT_ISA", "mmx", "ValueError: BACKLIT_ISA is 'mmx'"),
         ("BACKLIT_NUM_THREADS", "0", "ValueError: BACKLIT_NUM_THREADS is '0'"),
@@ -260,7 +267,7 @@ def test_forcing_what_does_not_exist_is_refused(arguments: Any, error: type, mes
         ("BACKLIT_ENGINE", "loops", "loops"),
         ("BACKLIT_ALGORITHM", "definition", "loops"),
         ("BACKLIT_ALGORITHM", "im2col", "gemm"),
-        ("BACKLIT_ENGINE", "", "gemm"),
+        ("BACKLIT_ENGINE", "", FIRST),
     ],
 )
 def test_environment_forces_or_is_refused_by_name(variable: str, value: str, message: str) -> None:
@@ -284,7 +291,7 @@ def test_explain_choice_tells_engine_algorithm_and_figures_of_all_passes() -> No
     assert choice["conv_forward"].figures["multiply adds"] == 2 * 4 * 3 * 13 * 13
     text = str(choice)
     assert "conv2d:n2,c3-4,i5x5,k3x3,s1,p1  float64, channels_last" in text
-    assert text.count("gemm, im2col") == 3
+    assert text.count(f"{FIRST}, {choice['conv_forward'].algorithm}") == 3
 
 
 def test_plans_are_made_once_and_cannot_be_changed() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from backlit.engines import native
+from backlit.engines import module
 
 WORDS = ("baseline", "avx2", "avx512")
 WITHOUT = "import sys; sys.modules['backlit._native'] = None; "
@@ -39,7 +39,7 @@ def test_isas_are_what_the_kernel_lists() -> None:
         "avx512": {"avx512f", "avx512vl", "avx512bw", "avx512dq"},
     }
     expected = ["baseline"] if platform.machine() != "x86_64" else [w for w in WORDS if needed[w] <= flags]
-    assert list(native.isas()) == expected
+    assert list(module.isas()) == expected
 
 
 @pytest.mark.native
@@ -57,7 +57,7 @@ def test_compiler_has_a_name_and_a_version() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity masks")
 def test_threads_stay_within_the_affinity_mask(prelude: str) -> None:
     one = min(os.sched_getaffinity(0))
-    ask = "from backlit.engines.native import usable_threads; print(usable_threads())"
+    ask = "from backlit.engines.module import usable_threads; print(usable_threads())"
     assert _python(f"{prelude}import os; os.sched_setaffinity(0, {{{one}}}); {ask}") == "1"
 
 
@@ -66,7 +66,7 @@ def test_threads_are_the_mask_capped_by_the_quota() -> None:
     from backlit import _native
 
     processors = len(os.sched_getaffinity(0))
-    assert native.usable_threads() == min(processors, max(1, math.ceil(min(_native.cpu_quota(), processors))))
+    assert module.usable_threads() == min(processors, max(1, math.ceil(min(_native.cpu_quota(), processors))))
 
 
 def _system(folder: Path, groups: str, mounts: str, files: dict[str, str]) -> str:
@@ -161,12 +161,12 @@ def test_quota_is_the_tightest_of_all_control_groups(case: str, tmp_path: Path) 
 
 
 def test_package_works_without_the_module() -> None:
-    ask = "import backlit; from backlit.engines import native as n; print(n.available(), n.isas())"
+    ask = "import backlit; from backlit.engines import module as n; print(n.available(), n.isas())"
     assert _python(WITHOUT + ask) == "False ()"
 
 
 def test_missing_module_is_explained() -> None:
-    ask = "from backlit.engines import native; print(native.why_unavailable())"
+    ask = "from backlit.engines import module; print(module.why_unavailable())"
     assert "install both" in _python(WITHOUT + ask)
 
 
@@ -175,13 +175,13 @@ def test_broken_module_is_reported_and_does_not_stop_the_import(tmp_path: Path) 
     code = (
         f"import backlit; backlit.__path__.insert(0, {str(tmp_path)!r})\n"
         "import sys, importlib; sys.modules.pop('backlit._native', None); importlib.invalidate_caches()\n"
-        "from backlit.engines import native; native._load.cache_clear()\n"
-        "print(native.available(), native.why_unavailable())"
+        "from backlit.engines import module; module._load.cache_clear()\n"
+        "print(module.available(), module.why_unavailable())"
     )
     assert _python(code).startswith("False it is there, but loading it failed: ")
 
 
 @pytest.mark.native
 def test_module_that_works_has_nothing_to_explain() -> None:
-    assert native.available()
-    assert native.why_unavailable() == ""
+    assert module.available()
+    assert module.why_unavailable() == ""

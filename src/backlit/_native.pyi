@@ -1,5 +1,12 @@
 """The native module's types, for the type checker; native/bindings.cpp says what each function does."""
 
+from collections.abc import Sequence
+
+from numpy import float32, float64
+from numpy.typing import NDArray
+
+_Array = NDArray[float32] | NDArray[float64]
+
 def isas() -> list[str]: ...
 def usable_threads() -> int: ...
 def cpu_quota(root: str = "") -> float: ...
@@ -7,3 +14,32 @@ def compiler() -> str: ...
 def empty_pool() -> None: ...
 def pool_figures() -> tuple[int, int, int]: ...
 def _fail_allocation(n: int) -> None: ...
+
+class Problem:
+    def __init__(
+        self,
+        batch: int,
+        in_channels: int,
+        out_channels: int,
+        groups: int,
+        input_size: Sequence[int],
+        output_size: Sequence[int],
+        kernel_size: Sequence[int],
+        stride: Sequence[int],
+        dilation: Sequence[int],
+        pad: Sequence[int],
+        channels_last: bool,
+    ) -> None: ...
+
+class ConvPlan:
+    algorithm: str
+    kernel: str
+    reason: str
+    tile: str
+    isa: str
+    seconds: float
+    pieces: int
+    def __init__(
+        self, operation: str, problem: Problem, wide: bool, isa: str, algorithm: str, shape: Sequence[int]
+    ) -> None: ...
+    def run(self, first: _Array, second: _Array, bias: _Array | None = None, threads: int = 1) -> _Array: ...

@@ -149,17 +149,17 @@ def _info(options: argparse.Namespace, words: list[str]) -> int:
     import numpy as np
 
     from backlit import engines
-    from backlit.engines import native
+    from backlit.engines import module
 
     facts = {
         "backlit": backlit.__version__,
         "Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
         "NumPy": np.__version__,
         "engines": ", ".join(engines.names()),
-        "native": "available" if native.available() else native.why_unavailable(),
+        "native": "available" if module.available() else module.why_unavailable(),
         "forced": _forced(),
-        "ISAs": ", ".join(native.isas()) or "none known without the native module",
-        "threads": f"{engines.get_num_threads()} in use, {native.usable_threads()} usable",
+        "ISAs": ", ".join(module.isas()) or "none known without the native module",
+        "threads": f"{engines.get_num_threads()} in use, {module.usable_threads()} usable",
         **{f"[{extra}]": _version(package) for extra, package in _EXTRAS.items()},
     }
     for name, fact in facts.items():

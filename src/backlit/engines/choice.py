@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from backlit.engines import gemm, loops
+from backlit.engines import forcing, gemm, loops, module, native
 from backlit.engines.engine import PASSES, Engine, Geometry, Plan
+from backlit.engines.forcing import Forced
 from backlit.geometry import ConvGeometry
 from backlit.sizes import check_layout
 
-ENGINES: tuple[Engine, ...] = (gemm.ENGINE, loops.ENGINE)  # fastest first; the last serves everything
+_BUILT = (native.ENGINE,) if module.available() else ()
+ENGINES: tuple[Engine, ...] = (
+    *_BUILT,
+    gemm.ENGINE,
+    loops.ENGINE,
+)  # fastest first; the last serves everything
 
 _DTYPES = ("float32", "float64")
 _ADJOINT = {
     "conv_forward": "conv_grad_input",
     "conv_grad_input": "conv_forward",
 }  # what a transposed one computes
-
-
-@dataclass(frozen=True)
-class Forced:
-    """What has been asked for; None leaves a level open."""
-
-    engine: str | None = None
-    algorithm: str | None = None
-    isa: str | None = None
-    source: tuple[str, str, str] = ("engine", "algorithm", "isa")  # what to call them in a message
-
-    def candidates(self) -> tuple[Engine, ...]:
-        """The engines that have all that is asked for, or the error that tells what there is."""
-        engines = [e for e in ENGINES if self.engine in (None, e.name)]
-        if not engines:
-            raise ValueError(f"{self.source[0]} is {self.engine!r}, and the engines are {_words(names())}.")
-        for level, wanted, offers in ((1, self.algorithm, "algorithms"), (2, self.isa, "isas")):
-            if wanted is None:
-                continue
-            fitting = [e for e in engines if wanted in getattr(e, offers)]
-            if not fitting:
-                there = "; ".join(f"{e.name} has {_words(getattr(e, offers)) or 'none'}" for e in engines)
-                raise ValueError(
-                    f"{self.source[level]} is {wanted!r}, and of the {offers} of the engines {there}."
-                )
-            engines = fitting
-        return tuple(engines)
 
 
 class use:  # noqa: N801  # a function to its callers: `with use("loops"):`
@@ -75,15 +51,15 @@ class use:  # noqa: N801  # a function to its callers: `with use("loops"):`
                     f"{name} is {value!r}, and a name is needed: the engines are {_words(names())}."
                 )
         self._forced = Forced(engine, algorithm, isa)
-        self._forced.candidates()
+        _candidates(self._forced)
 
     def __enter__(self) -> None:
-        _thread.forced = (*_stack(), self._forced)
+        forcing.push(self._forced)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _thread.forced = _stack()[:-1]
+        forcing.pop()
 
 
 @dataclass(frozen=True)
@@ -107,10 +83,8 @@ class Choice(Mapping[str, Plan]):
     def __str__(self) -> str:
         lines = [f"{self.geometry}  {self.dtype}, {self.layout}"]
         for name, plan in self.plans:
-            isa = f", {plan.isa}" if plan.isa else ""
-            lines.append(
-                f"  {name}: {plan.engine}, {plan.algorithm}{isa}, threads {plan.threads}: {plan.reason}"
-            )
+            how = [plan.engine, plan.kernel or plan.algorithm, plan.isa, plan.tile and f"tile {plan.tile}"]
+            lines.append(f"  {name}: {', '.join(filter(None, how))}, threads {plan.threads}: {plan.reason}")
             lines += [f"    {figure}: {value:,}" for figure, value in plan.figures.items()]
         return "\n".join(lines)
 
@@ -119,7 +93,7 @@ def names() -> tuple[str, ...]:
     """The engines that are here, in the order in which they are tried.
 
     Example:
-        >>> names()
+        >>> names()[-2:]  # the native engine comes first where it was built
         ('gemm', 'loops')
     """
     return tuple(engine.name for engine in ENGINES)
@@ -141,7 +115,8 @@ def explain_choice(
         TypeError, ValueError: no such geometry, dtype or layout; or what is forced cannot serve it.
 
     Example:
-        >>> print(explain_choice("conv1d:n1,c1-1,i5,k3")["conv_forward"].algorithm)
+        >>> with use("gemm"):
+        ...     print(explain_choice("conv1d:n1,c1-1,i5,k3")["conv_forward"].algorithm)
         im2col
     """
     if not isinstance(geometry, ConvGeometry):
@@ -161,7 +136,7 @@ def explain_choice(
 def engine_for(operation: str, geometry: Geometry, dtype: str, layout: str) -> Engine:
     """The first engine, of those not excluded by force, that has an operation and supports a problem."""
     refusals = []
-    for engine in (_stack() or (_environment(),))[-1].candidates():
+    for engine in _candidates(forcing.current()):
         refusal = (
             engine.refusal(operation, geometry, dtype, layout)
             if operation in engine.functions
@@ -180,21 +155,22 @@ def run(operation: str, geometry: Geometry, layout: str, *arrays: Any) -> Any:
         return engine.functions[operation](geometry, layout, *arrays)
 
 
-_thread = threading.local()
-
-
-def _stack() -> tuple[Forced, ...]:
-    """What this thread's open `use` blocks force, the innermost last."""
-    forced: tuple[Forced, ...] = getattr(_thread, "forced", ())
-    return forced
-
-
-@cache
-def _environment() -> Forced:
-    """What BACKLIT_ENGINE, BACKLIT_ALGORITHM and BACKLIT_ISA force, read once, at the first computation."""
-    variables = ("BACKLIT_ENGINE", "BACKLIT_ALGORITHM", "BACKLIT_ISA")
-    engine, algorithm, isa = (os.environ.get(name) or None for name in variables)
-    return Forced(engine, algorithm, isa, variables)
+def _candidates(forced: Forced) -> tuple[Engine, ...]:
+    """The engines that have all that is forced, or the error that tells what there is."""
+    engines = [e for e in ENGINES if forced.engine in (None, e.name)]
+    if not engines:
+        raise ValueError(f"{forced.source[0]} is {forced.engine!r}, and the engines are {_words(names())}.")
+    for level, wanted, offers in ((1, forced.algorithm, "algorithms"), (2, forced.isa, "isas")):
+        if wanted is None:
+            continue
+        fitting = [e for e in engines if wanted in getattr(e, offers)]
+        if not fitting:
+            there = "; ".join(f"{e.name} has {_words(getattr(e, offers)) or 'none'}" for e in engines)
+            raise ValueError(
+                f"{forced.source[level]} is {wanted!r}, and of the {offers} of the engines {there}."
+            )
+        engines = fitting
+    return tuple(engines)
 
 
 def _words(values: tuple[str, ...]) -> str:

@@ -49,6 +49,9 @@ class Plan:
         block: samples, and output positions per axis, that are computed at a time; () where there are no blocks.
         pieces: how many pieces of work can be computed side by side.
         seconds: an estimate of the work on one thread.
+        kernel: which of its ways the algorithm takes, and tile: the results that it keeps in registers at a time; ""
+            where there is one way, and no such tile.
+        worth: seconds of work for which a thread pays; None for those of `workers`.
     """
 
     engine: str
@@ -59,11 +62,14 @@ class Plan:
     block: tuple[int, ...] = ()
     pieces: int = 1
     seconds: float = 0.0
+    kernel: str = ""
+    tile: str = ""
+    worth: float | None = None
 
     @property
     def threads(self) -> int:
         """The number of threads that it is worth using now; it splits the pieces, and changes nothing else."""
-        return min(threads_for(self.seconds), self.pieces)
+        return threads_for(self.seconds, self.pieces, self.worth)
 
 
 @dataclass(frozen=True)

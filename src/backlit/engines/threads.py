@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from backlit.engines import native
+from backlit.engines import module
 from backlit.sizes import integer, shown
 
 _chosen: int | None = None
@@ -40,4 +40,4 @@ def get_num_threads() -> int:
             raise ValueError(
                 f"{name} is {shown(text)}, and an integer of at least 1 is needed: export {name}=4."
             )
-    return native.usable_threads()
+    return module.usable_threads()

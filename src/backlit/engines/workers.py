@@ -34,9 +34,15 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def threads_for(seconds: float) -> int:
-    """The number of threads that pay for so many seconds of work."""
-    return max(1, min(get_num_threads(), MOST, int(seconds / WORTH)))
+def threads_for(seconds: float, pieces: int, worth: float | None = None) -> int:
+    """The number of threads that pay for so many seconds of work in so many pieces.
+
+    Args:
+        seconds: of the work on one thread. pieces: of work.
+        worth: seconds of work for which a thread pays; None for the threads of this module, of which there are few.
+    """
+    paying = min(pieces, MOST, int(seconds / WORTH)) if worth is None else min(pieces, int(seconds / worth))
+    return 1 if paying <= 1 else min(paying, get_num_threads())  # asking takes longer than a small problem
 
 
 def spread(function: Callable[[_Item], _Result], items: Sequence[_Item], threads: int) -> list[_Result]:
@@ -84,7 +90,7 @@ def product(a: Array, b: Array, out: Array) -> None:
     def multiply(part: slice) -> None:
         np.matmul(a[part], b, out=out[part])
 
-    spread(multiply, rows, threads_for(work / MULTIPLICATIONS))
+    spread(multiply, rows, threads_for(work / MULTIPLICATIONS, len(rows)))
 
 
 class single_blas_thread:  # noqa: N801  # a function to its callers: `with single_blas_thread():`
