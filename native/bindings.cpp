@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cpu.h"
+#include "denormals.h"
 #include "engine.h"
 #include "memory.h"
 
@@ -190,6 +191,7 @@ class ConvPlan {
         try {
             Result<T> result(shape_, type);
             const T* offset = c ? c->data() : nullptr;
+            const FlushDenormals mode;
             if (plan_.seconds < worth_letting_go) {
                 execute(plan_, a.data(), b.data(), offset, result.data(), threads);
             } else {
