@@ -10,6 +10,7 @@ namespace backlit {
 namespace {
 
 constexpr int64_t source_bytes = 256 << 10;  // of a block's source: half of what a second cache has beside a panel
+constexpr int64_t weight_bytes = 384 << 10;  // of the panels that a block is multiplied with at a time
 constexpr int64_t work_of_piece = 1 << 20;   // multiplications below which handing out a piece of work does not pay
 constexpr int64_t wanted_pieces = 32;        // for threads to share evenly
 
@@ -51,60 +52,52 @@ class PackedWeights {
     Buffer<T> buffer_;
 };
 
-// Taps of a rectangle of positions, as the segments of a micro-tile.
-struct Segments {
-    std::vector<int64_t> source, weight;  // offsets
-    int64_t steps = 0;
-};
-
-// One block of one group: its source as the micro-tile reads it, and the tiles.
+// One block of one group: the micro-tiles of some panels in all positions of the block.
 template <class T>
 class BlockGather {
   public:
-    BlockGather(const Gather& g, const Block& block, const View<const T>& source, const View<T>& result, const T* start)
-        : g_(g), block_(block), source_(source), result_(result), start_(start) {}
+    BlockGather(const Gather& g, const Block& block, const View<const T>& source, const View<T>& result,
+                const PackedWeights<T>& weights, int64_t group, const T* start)
+        : g_(g), block_(block), source_(source), result_(result), weights_(weights), group_(group), start_(start) {}
 
-    // The result's channels of a panel, in all positions of the block.
-    void compute(const Panel<T>& panel, const T* weights) const {
+    void compute(const Panel<T>* first, const Panel<T>* last) const {
         for (const Interval& a : g_.axis[0].intervals)
             for (const Interval& b : g_.axis[1].intervals)
-                for (const Interval& c : g_.axis[2].intervals) rectangle(panel, weights, a, b, c);
+                for (const Interval& c : g_.axis[2].intervals) rectangle(first, last, a, b, c);
     }
 
   private:
     static Range common(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
 
-    void rectangle(const Panel<T>& panel, const T* weights, const Interval& a, const Interval& b,
+    // The positions of the block that read at the same taps, in tiles whose rows run along the axis that needs fewest.
+    void rectangle(const Panel<T>* first, const Panel<T>* last, const Interval& a, const Interval& b,
                    const Interval& c) const {
         const Range ranges[4] = {block_.samples, common(block_.positions[0], a.positions),
                                  common(block_.positions[1], b.positions), common(block_.positions[2], c.positions)};
-        for (const Range& range : ranges)
+        int64_t positions = 1;
+        for (const Range& range : ranges) {
             if (range.size() <= 0) return;
-        const Segments segments = segments_of(panel, a.taps, b.taps, c.taps);
-
-        // The tile's rows run along the axis that takes the fewest tiles.
+            positions *= range.size();
+        }
+        const int64_t most = first->shape->rows;  // the widest panel comes first, and has the fewest rows
         int along = 3;
         int64_t fewest = INT64_MAX;
         for (int i = 3; i >= 0; --i) {
-            int64_t tiles = (ranges[i].size() + panel.shape->rows - 1) / panel.shape->rows;
-            for (int j = 0; j < 4; ++j)
-                if (j != i) tiles *= ranges[j].size();
+            const int64_t tiles = positions / ranges[i].size() * ((ranges[i].size() + most - 1) / most);
             if (tiles < fewest) fewest = tiles, along = i;
         }
         Tile<T> tile = {};
-        tile.b = weights;
         tile.a_row = along == 0 ? source_.strides.batch : g_.axis[along - 1].reach * source_.strides.axis[along - 1];
         tile.a_step = 1;
-        tile.b_step = panel.shape->columns;
         tile.c_row = along == 0 ? result_.strides.batch : result_.strides.axis[along - 1];
-        tile.segments = static_cast<int64_t>(segments.source.size());
-        tile.steps = segments.steps;
-        tile.a_offset = segments.source.data();
-        tile.b_offset = segments.weight.data();
-        tile.init = start_ + panel.start;
+        std::vector<int64_t> sources, rows_of_weights, weights[2];
+        tile.steps = segments(a.taps, b.taps, c.taps, sources, rows_of_weights);
+        tile.segments = static_cast<int64_t>(sources.size());
+        tile.a_offset = sources.data();
+        for (int i = 0; i < 2; ++i)  // the panels are all of one width, but for the last
+            for (int64_t row : rows_of_weights) weights[i].push_back(row * (i ? last - 1 : first)->shape->columns);
 
-        const int64_t rows = ranges[along].size();
-        const int64_t groups = (rows + panel.shape->rows - 1) / panel.shape->rows;
+        const int64_t rows = ranges[along].size(), groups = (rows + most - 1) / most;
         Range outer[4] = {ranges[0], ranges[1], ranges[2], ranges[3]};
         outer[along].end = outer[along].begin + 1;
         for (int64_t n = outer[0].begin; n < outer[0].end; ++n)
@@ -112,19 +105,33 @@ class BlockGather {
                 for (int64_t j = outer[2].begin; j < outer[2].end; ++j)
                     for (int64_t k = outer[3].begin; k < outer[3].end; ++k) {
                         const T* from = source_.at(n, g_.axis[0].reach * i, g_.axis[1].reach * j, g_.axis[2].reach * k);
-                        T* to = result_.at(n, i, j, k) + panel.first * result_.strides.channel;
+                        T* to = result_.at(n, i, j, k);
                         for (int64_t group = 0; group < groups; ++group) {
-                            const int64_t first = rows * group / groups, last = rows * (group + 1) / groups;
-                            tile.a = from + first * tile.a_row;
-                            tile.c = to + first * tile.c_row;
-                            run(panel, tile, last - first);
+                            const int64_t begin = rows * group / groups, end = rows * (group + 1) / groups;
+                            tile.a = from + begin * tile.a_row;
+                            if (tile.segments == 1) fetch(from + end * tile.a_row, tile, rows * (group + 2) / groups - end);
+                            for (const Panel<T>* panel = first; panel < last; ++panel) {
+                                tile.c = to + begin * tile.c_row + panel->first * result_.strides.channel;
+                                tile.b_offset = weights[panel == last - 1].data();
+                                run(*panel, tile, end - begin);
+                            }
                         }
                     }
+    }
+
+    // Ask for the next tile's part of the source, which no later tap would bring nearer.
+    static void fetch(const T* from, const Tile<T>& tile, int64_t rows) {
+        constexpr int64_t line = alignment / sizeof(T);
+        for (int64_t m = 0; m < std::min<int64_t>(rows, most_rows); ++m)
+            for (int64_t i = 0; i < tile.steps; i += line) __builtin_prefetch(from + m * tile.a_row + i, 0, 2);
     }
 
     // A tile, by way of a scratch tile where the panel has fewer columns than the shape or they are not neighbours.
     void run(const Panel<T>& panel, Tile<T>& tile, int64_t rows) const {
         const TileKernel<T> kernel = panel.shape->along[rows];
+        tile.b = weights_.data(group_, panel);
+        tile.b_step = panel.shape->columns;
+        tile.init = start_ + panel.start;
         if (panel.columns == panel.shape->columns && result_.strides.channel == 1) return kernel(tile);
         alignas(64) T scratch[most_rows * 64];
         T* to = tile.c;
@@ -136,31 +143,30 @@ class BlockGather {
         tile.c_row = row;
     }
 
-    Segments segments_of(const Panel<T>& panel, Range a, Range b, Range c) const {
-        Segments s;
-        const int64_t inputs = g_.inputs, columns = panel.shape->columns;
-        const auto heights = static_cast<int64_t>(g_.axis[1].taps.size()),
-                   widths = static_cast<int64_t>(g_.axis[2].taps.size());
+    // Offsets in the source, and rows of the packed weights, of the taps in ranges; returns the steps of each.
+    int64_t segments(Range a, Range b, Range c, std::vector<int64_t>& sources, std::vector<int64_t>& rows) const {
         const std::vector<Tap>& last = g_.axis[2].taps;
+        const auto heights = static_cast<int64_t>(g_.axis[1].taps.size()), widths = static_cast<int64_t>(last.size());
         // Neighbouring taps whose channels lie one after the other in the source are one run.
-        const bool run = c.size() > 0 && source_.strides.axis[2] == inputs &&
+        const bool run = c.size() > 0 && source_.strides.axis[2] == g_.inputs &&
                          last[c.end - 1].offset - last[c.begin].offset == c.size() - 1;
-        s.steps = run ? c.size() * inputs : inputs;
         for (int64_t i = a.begin; i < a.end; ++i)
             for (int64_t j = b.begin; j < b.end; ++j)
                 for (int64_t k = c.begin; k < (run ? c.begin + 1 : c.end); ++k) {
-                    s.source.push_back(g_.axis[0].taps[i].offset * source_.strides.axis[0] +
-                                       g_.axis[1].taps[j].offset * source_.strides.axis[1] +
-                                       last[k].offset * source_.strides.axis[2]);
-                    s.weight.push_back(((i * heights + j) * widths + k) * inputs * columns);
+                    sources.push_back(g_.axis[0].taps[i].offset * source_.strides.axis[0] +
+                                      g_.axis[1].taps[j].offset * source_.strides.axis[1] +
+                                      last[k].offset * source_.strides.axis[2]);
+                    rows.push_back(((i * heights + j) * widths + k) * g_.inputs);
                 }
-        return s;
+        return run ? c.size() * g_.inputs : g_.inputs;
     }
 
     const Gather& g_;
     const Block& block_;
     const View<const T>& source_;
     const View<T>& result_;
+    const PackedWeights<T>& weights_;
+    const int64_t group_;
     const T* start_;
 };
 
@@ -189,6 +195,9 @@ void gather(const Gather& g, const Kernels<T>& kernels, const T* source, const T
     // Where there are few blocks, their panels are shared out too.
     const int64_t shares = std::clamp<int64_t>(wanted_pieces / 2 / std::max<int64_t>(count * g.groups, 1), 1,
                                                static_cast<int64_t>(panels.size()));
+    // As many panels at a time as stay in the second cache with the block.
+    const int64_t at_once = std::max<int64_t>(
+        weight_bytes / static_cast<int64_t>(sizeof(T)) / (depth * panels.front().shape->columns), 1);
     const bool stage = g.source.channel != 1 || (g.outputs >= 32 && collides<T>(g.source.axis[2] * g.axis[2].reach));
     View<T> view = {result, 0, g.result};
     for (int i = 0; i < 3; ++i) {
@@ -200,10 +209,11 @@ void gather(const Gather& g, const Kernels<T>& kernels, const T* source, const T
         const Block& block = blocks[piece / shares % count];
         const auto compute = [&](const View<const T>& from) {
             const View<T> to = {result, view.origin + group * g.outputs * g.result.channel, view.strides};
-            const BlockGather<T> tiles(g, block, from, to, starts.data() + group * width);
+            const BlockGather<T> tiles(g, block, from, to, weights, group, starts.data() + group * width);
             const auto total = static_cast<int64_t>(panels.size());
-            for (int64_t i = total * share / shares; i < total * (share + 1) / shares; ++i)
-                tiles.compute(panels[i], weights.data(group, panels[i]));
+            const int64_t last = total * (share + 1) / shares;
+            for (int64_t i = total * share / shares; i < last; i += at_once)
+                tiles.compute(&panels[i], panels.data() + std::min(i + at_once, last));
         };
         if (stage) {
             const Staged<T> staged(g, block, source, group);

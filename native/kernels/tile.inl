@@ -13,6 +13,9 @@ void tile(const Tile<T>& t) {
             sum[m][v] = load<T, lanes>(t.init + v * lanes);
         }
     }
+    for (int m = 0; m < rows; ++m) {
+        for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.c + m * t.c_row + v * lanes, 1);
+    }
     const int64_t row = along ? t.a_row : 1, a_step = along ? 1 : t.a_step, b_step = t.b_step;
     for (int64_t s = 0; s < t.segments; ++s) {
         const T* b = t.b + t.b_offset[s];
