@@ -109,7 +109,8 @@ class BlockGather {
                         for (int64_t group = 0; group < groups; ++group) {
                             const int64_t begin = rows * group / groups, end = rows * (group + 1) / groups;
                             tile.a = from + begin * tile.a_row;
-                            if (tile.segments == 1) fetch(from + end * tile.a_row, tile, rows * (group + 2) / groups - end);
+                            if (tile.segments == 1)
+                                fetch(from + end * tile.a_row, tile, rows * (group + 2) / groups - end);
                             for (const Panel<T>* panel = first; panel < last; ++panel) {
                                 tile.c = to + begin * tile.c_row + panel->first * result_.strides.channel;
                                 tile.b_offset = weights[panel == last - 1].data();
@@ -196,8 +197,8 @@ void gather(const Gather& g, const Kernels<T>& kernels, const T* source, const T
     const int64_t shares = std::clamp<int64_t>(wanted_pieces / 2 / std::max<int64_t>(count * g.groups, 1), 1,
                                                static_cast<int64_t>(panels.size()));
     // As many panels at a time as stay in the second cache with the block.
-    const int64_t at_once = std::max<int64_t>(
-        weight_bytes / static_cast<int64_t>(sizeof(T)) / (depth * panels.front().shape->columns), 1);
+    const int64_t at_once =
+        std::max<int64_t>(weight_bytes / static_cast<int64_t>(sizeof(T)) / (depth * panels.front().shape->columns), 1);
     const bool stage = g.source.channel != 1 || (g.outputs >= 32 && collides<T>(g.source.axis[2] * g.axis[2].reach));
     View<T> view = {result, 0, g.result};
     for (int i = 0; i < 3; ++i) {

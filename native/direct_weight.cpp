@@ -13,6 +13,7 @@ constexpr int64_t block_bytes = 512 << 10;   // of a block's x and dy where each
 constexpr int64_t shared_bytes = 4 << 20;    // of a block's x and dy where the threads share one
 constexpr int64_t partial_bytes = 16 << 20;  // of all private sums
 constexpr int64_t work_of_chunk = 4 << 20;   // multiplications for which sums of its own pay
+constexpr int64_t chunk_positions = 512;     // for which it pays to add sums of its own to the others
 constexpr int64_t most_chunks = 32;
 
 Range common(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
@@ -25,8 +26,11 @@ class BlockSums {
     BlockSums(const Gather& g, const Block& block, const View<const T>& x, const T* dy)
         : g_(g), block_(block), x_(x), dy_(dy) {}
 
-    // Add the block's part of the taps `height` of the middle axis to the sums of a panel.
-    void add(const Panel<T>& panel, Range heights, T* sums) const {
+    // Add the block's part of the taps `heights` of the middle axis, and of a share of the rows of each, to the sums of
+    // a panel.
+    void add(const Panel<T>& panel, Range heights, int64_t share, int64_t shares, T* sums) {
+        share_ = share;
+        shares_ = shares;
         for (const Interval& a : g_.axis[0].intervals)
             for (const Interval& b : g_.axis[1].intervals)
                 for (const Interval& c : g_.axis[2].intervals)
@@ -91,7 +95,7 @@ class BlockSums {
                                          g_.axis[1].taps[j].offset * x_.strides.axis[1] +
                                          last[k].offset * x_.strides.axis[2];
                     T* to = sums + ((i * heights + j) * widths + k) * g_.inputs * columns;
-                    for (int64_t group = 0; group < groups; ++group) {
+                    for (int64_t group = groups * share_ / shares_; group < groups * (share_ + 1) / shares_; ++group) {
                         const int64_t first = rows * group / groups, end = rows * (group + 1) / groups;
                         tile.a = x_.data + from + first;
                         tile.c = to + first * columns;
@@ -104,6 +108,7 @@ class BlockSums {
     const Block& block_;
     const View<const T>& x_;
     const T* dy_;
+    int64_t share_ = 0, shares_ = 1;
 };
 
 // One panel of a block's dy: [position of the block][column], zero in columns without a channel.
@@ -140,7 +145,8 @@ class Gradient {
         const int64_t bytes = static_cast<int64_t>(sizeof(T)) * (width_ + g_.inputs * reach);  // of a position
         const int64_t worthwhile = all * depth_ * g_.outputs * g_.groups / work_of_chunk;
         const int64_t affordable = partial_bytes / (size_ * static_cast<int64_t>(sizeof(T)));
-        const int64_t chunks = std::clamp<int64_t>(std::min(worthwhile, affordable), 1, most_chunks);
+        const int64_t chunks =
+            std::clamp<int64_t>(std::min({worthwhile, affordable, all / chunk_positions}), 1, most_chunks);
         if (chunks >= most_chunks / 2 || worthwhile <= chunks) {
             const int64_t positions = std::min(block_bytes / bytes, (all + chunks - 1) / chunks);
             const std::vector<Block> blocks = blocks_of(g_, std::max(positions, int64_t{64}));
@@ -166,7 +172,7 @@ class Gradient {
                     for (const Panel<T>& panel : panels_) {
                         T* dy = packed.data() + block.size() * panel.start;
                         pack_upstream(g_, block, panel, group, dy_, dy);
-                        BlockSums<T>(g_, block, x, dy).add(panel, {0, INT64_MAX}, mine + depth_ * panel.start);
+                        BlockSums<T>(g_, block, x, dy).add(panel, {0, INT64_MAX}, 0, 1, mine + depth_ * panel.start);
                     }
                 };
                 with_source(block, group, add);
@@ -184,6 +190,7 @@ class Gradient {
             T* mine = sums.data() + depth_ * (i / panels * width_ + panels_[i % panels].start);
             std::fill_n(mine, depth_ * panels_[i % panels].shape->columns, T(0));
         });
+        const int64_t shares = std::clamp<int64_t>(most_chunks / (panels * heights), 1, g_.inputs / most_rows + 1);
         for (int64_t group = 0; group < g_.groups; ++group)
             for (const Block& block : blocks) {
                 const Buffer<T> packed(block.size() * width_);
@@ -191,10 +198,11 @@ class Gradient {
                     pack_upstream(g_, block, panels_[i], group, dy_, packed.data() + block.size() * panels_[i].start);
                 });
                 with_source(block, group, [&](const View<const T>& x) {
-                    parallel_for(panels * heights, threads, [&](int64_t i) {
-                        const Panel<T>& panel = panels_[i / heights];
+                    parallel_for(panels * heights * shares, threads, [&](int64_t i) {
+                        const Panel<T>& panel = panels_[i / shares / heights];
+                        const int64_t height = i / shares % heights;
                         BlockSums<T>(g_, block, x, packed.data() + block.size() * panel.start)
-                            .add(panel, {i % heights, i % heights + 1},
+                            .add(panel, {height, height + 1}, i % shares, shares,
                                  sums.data() + depth_ * (group * width_ + panel.start));
                     });
                 });
