@@ -16,6 +16,7 @@
 #include "denormals.h"
 #include "engine.h"
 #include "memory.h"
+#include "peak.h"
 
 namespace nb = nanobind;
 
@@ -234,6 +235,17 @@ NB_MODULE(_native, m) {
         "Bytes of memory in use, bytes kept for the next call, and the most that were in use in large blocks.");
     m.def("_fail_allocation", &backlit::fail_allocation, "n"_a,
           "For tests: let the n-th allocation from now fail, 0 being the next one; below 0, none.");
+    m.def(
+        "measure_peak",
+        [](const std::string& isa, bool wide, int threads, double seconds) {
+            const backlit::Isa& table = backlit::isa_named(isa);
+            return wide ? backlit::measure_peak<double>(table, threads, seconds)
+                        : backlit::measure_peak<float>(table, threads, seconds);
+        },
+        "isa"_a, "wide"_a, "threads"_a, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),
+        "GFLOP/s of the widest micro-tile on data in the first cache.");
+    m.def("measure_bandwidth", &backlit::measure_bandwidth, "threads"_a, "seconds"_a,
+          nb::call_guard<nb::gil_scoped_release>(), "GB/s of a sum of two arrays that no cache holds.");
     m.def("compiler", &backlit::compiler, "Name and version of the compiler that built this module.");
 
     nb::class_<backlit::Problem>(m, "Problem", "The sizes of a convolution or a pool.")

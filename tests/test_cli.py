@@ -455,7 +455,9 @@ def test_words_that_mean_nothing_are_a_usage_error(
 # Help and info
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["info", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["bench", "--help"], ["info", "--help"]], ids=" ".join
+)
 def test_help_ends_with_an_example(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

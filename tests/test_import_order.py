@@ -15,7 +15,7 @@ ROWS = (
     ("_native", "html", "sizes"),
     ("descriptor", "files"),
     ("geometry",),
-    ("incidence",),
+    ("incidence", "trial"),
     ("engines",),
     ("ops",),
     ("graph",),

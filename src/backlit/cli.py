@@ -144,6 +144,26 @@ def _program() -> list[str]:
     return ["backlit" if shutil.which("backlit") == called else called]
 
 
+def _bench(options: argparse.Namespace, words: list[str]) -> int:
+    """`backlit bench`."""
+    from backlit.bench import report_bench
+
+    rows = report_bench(
+        options.descriptors,
+        suites=options.suite,
+        family=options.family,
+        against=options.against,
+        threads=options.threads,
+        layout=options.layout,
+        passes=options.passes.split(","),
+        seconds=options.seconds,
+        markdown=options.markdown,
+        json=options.json,
+        csv=options.csv,
+    )
+    return int(any(row.trouble for row in rows))
+
+
 def _info(options: argparse.Namespace, words: list[str]) -> int:
     """`backlit info`."""
     import numpy as np
@@ -233,6 +253,44 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     train.add_argument("--no-report", action="store_true", help="write no report.html")
     train.add_argument("--quiet", action="store_true", help="print the result alone")
+    bench = _command(
+        commands,
+        "bench",
+        _bench,
+        "time the three passes of convolutions, beside PyTorch's",
+        "backlit bench conv2d:n16,c64-64,i56x56,k3x3,p1\n"
+        "  backlit bench --suite quick --against torch\n"
+        "  backlit bench --suite layers --family resnet --against torch --csv rows.csv\n"
+        "  BACKLIT_ISA=avx2 backlit bench --suite quick",
+    )
+    bench.add_argument("descriptors", nargs="*", metavar="DESCRIPTOR", help="such as the first example's")
+    bench.add_argument(
+        "--suite", action="append", default=[], metavar="NAME",
+        help="layers of well-known networks: quick, layers, transposed or all; may be given more than once",
+    )  # fmt: skip
+    bench.add_argument(
+        "--family", metavar="TEXT", help="of these, only layers of networks whose names contain it"
+    )
+    bench.add_argument(
+        "--against", metavar="FRAMEWORK",
+        help="torch: time PyTorch beside, in processes of its own, and compare the results",
+    )  # fmt: skip
+    bench.add_argument(
+        "--threads", type=int, metavar="N", help="of either side (default: all that are usable)"
+    )
+    bench.add_argument(
+        "--layout", metavar="NAME", help="ours: channels_first or channels_last (default: the faster one)"
+    )
+    bench.add_argument(
+        "--passes", default="forward,dx,dw", metavar="LIST", help="which to time (default forward,dx,dw)"
+    )
+    bench.add_argument(
+        "--seconds", type=float, default=0.2, metavar="S",
+        help="to measure each side in each layout, for each pass (default 0.2)",
+    )  # fmt: skip
+    bench.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    bench.add_argument("--json", metavar="FILE", help="keep the rows and the machine as JSON")
+    bench.add_argument("--csv", metavar="FILE", help="keep the rows as CSV")
     _command(commands, "info", _info, "show versions, engines, instruction sets and threads", "backlit info")
     return parser, commands.choices
 

@@ -68,3 +68,25 @@ def usable_threads() -> int:
     if module is not None:
         return int(module.usable_threads())
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak(threads: int, dtype: str = "float32", seconds: float = 0.25) -> float | None:
+    """GFLOP/s that the widest instruction set reaches on data in the first cache; None without the module.
+
+    A multiplication and an addition count as two. All threads compute at once.
+    """
+    module = _load()[0]
+    return (
+        None
+        if module is None
+        else float(module.measure_peak(isas()[-1], dtype == "float64", threads, seconds))
+    )
+
+
+def bandwidth(threads: int, seconds: float = 0.25) -> float | None:
+    """GB/s between the memory and all threads at once, reading two arrays and writing a third; None without the module.
+
+    It needs 192 MB for as long as it measures: MemoryError where there is less.
+    """
+    module = _load()[0]
+    return None if module is None else float(module.measure_bandwidth(threads, seconds))
