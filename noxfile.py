@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -46,6 +47,72 @@ def full(session: nox.Session) -> None:
     session.install(".[all,test]")
     environment = {"HYPOTHESIS_PROFILE": "full"}
     session.run("pytest", "--require=torch,browser,native", *session.posargs, env=environment)
+
+
+# Kind of sanitizer -> -fsanitize=, the library of its run time, and how it is set up. CPython frees nothing at its end,
+# and what it and other modules do without a lock is their affair: only our module has been compiled for a sanitizer.
+SANITIZERS = {
+    "address": (
+        "address,undefined",
+        "libasan.so",
+        {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1", "PYTHONMALLOC": "malloc"},
+    ),
+    "thread": ("thread", "libtsan.so", {"TSAN_OPTIONS": "die_after_fork=0:halt_on_error=1:exitcode=66"}),
+}
+SANITIZED = [
+    "tests/test_conv.py",
+    "tests/test_pool.py",
+    "tests/test_engines.py",
+]  # beside what is marked native
+
+
+def check_program(session: nox.Session, *definitions: str) -> str:
+    """Build the program that compares all kernels with the plain loops, and return its path."""
+    session.install("cmake", "ninja")
+    build = str(Path(session.create_tmp()) / "check")
+    settings = [f"-D{definition}" for definition in ("BACKLIT_CHECK=ON", *definitions)]
+    session.run("cmake", "-S", ".", "-B", build, "-G", "Ninja", *settings)
+    session.run("cmake", "--build", build)
+    return f"{build}/check_execute"
+
+
+@nox.session
+@nox.parametrize("kind", SANITIZERS)
+def sanitize(session: nox.Session, kind: str) -> None:
+    """Native code under GCC's sanitizers: `nox -s "sanitize(kind='address')"`, which also sees undefined behaviour."""
+    flag, library, environment = SANITIZERS[kind]
+    session.run(check_program(session, f"BACKLIT_SANITIZE={flag}", "CMAKE_CXX_COMPILER=g++"), external=True)
+    session.install(
+        ".[all,test]", f"--config-settings=cmake.define.BACKLIT_SANITIZE={flag}", env={"CXX": "g++"}
+    )
+    names = (
+        library,
+        "libstdc++.so.6",
+    )  # before Python: the first must be first, and needs what the second defines
+    found = [session.run("g++", f"-print-file-name={name}", external=True, silent=True) for name in names]
+    environment |= {"LD_PRELOAD": " ".join(path.strip() for path in found), "OPENBLAS_NUM_THREADS": "1"}
+    pytest = [
+        "python",
+        "-m",
+        "pytest",
+        "--require=native",
+        "--capture=sys",
+    ]  # sanitizers write to file descriptor 2
+    session.run(*pytest, "-m", "native and not unsanitized", *(session.posargs or ["tests"]), env=environment)
+    if not session.posargs:
+        session.run(*pytest, *SANITIZED, env=environment)
+
+
+@nox.session
+def aarch64(session: nox.Session) -> None:
+    """Kernels and drivers for aarch64, cross-compiled and compared with the plain loops under an emulator."""
+    tools = {"aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu", "qemu-aarch64": "qemu-user"}
+    missing = {tool: package for tool, package in tools.items() if not shutil.which(tool)}
+    if missing:
+        session.error(f"{', '.join(missing)} not found; Debian: apt-get install {' '.join(missing.values())}")
+    target = ["CMAKE_SYSTEM_NAME=Linux", "CMAKE_SYSTEM_PROCESSOR=aarch64", "CMAKE_EXE_LINKER_FLAGS=-static"]
+    program = check_program(session, *target, "CMAKE_CXX_COMPILER=aarch64-linux-gnu-g++")
+    session.run("qemu-aarch64", program, *session.posargs, external=True)
 
 
 @nox.session

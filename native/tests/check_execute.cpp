@@ -1,0 +1,210 @@
+// A program that compares every algorithm and instruction set with the plain loops, for machines without Python (an
+// emulated aarch64: `nox -s aarch64`). Small integers must come out bit for bit, but for Winograd.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <new>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu.h"
+#include "engine.h"
+#include "memory.h"
+#include "small.h"
+#include "threads.h"
+
+using namespace backlit;
+
+namespace {
+
+int failures = 0, comparisons = 0;
+
+void expect(bool holds, const std::string& claim) {
+    ++comparisons;
+    if (holds) return;
+    ++failures;
+    std::printf("FAILED: %s\n", claim.c_str());
+}
+
+std::vector<const Isa*> tables() {
+    const Isa* all[] = {
+        &isa_baseline,
+#if defined(__x86_64__)
+        &isa_avx2,
+        &isa_avx512,
+#endif
+    };
+    std::vector<const Isa*> here;
+    for (const std::string& name : isas()) {
+        for (const Isa* isa : all) {
+            if (name == isa->name) here.push_back(isa);
+        }
+    }
+    return here;
+}
+
+std::mt19937_64 randomness(7);
+
+int64_t between(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(randomness); }
+
+// An axis of an output that is not empty.
+Axis random_axis(int64_t most) {
+    Axis axis;
+    axis.kernel = between(1, 4);
+    axis.stride = between(1, 3);
+    axis.dilation = between(1, 2);
+    axis.pad = between(0, 2);
+    const int64_t reach = axis.dilation * (axis.kernel - 1) + 1;
+    axis.input = between(std::max<int64_t>(1, reach - 2 * axis.pad), most + reach);
+    axis.output = (axis.input + 2 * axis.pad - reach) / axis.stride + 1;
+    return axis;
+}
+
+Problem random_problem() {
+    Problem p;
+    const int64_t axes = between(1, 3);
+    p.batch = between(1, 3);
+    p.groups = between(0, 3) == 0 ? between(2, 3) : 1;
+    p.in_channels = p.groups * between(1, 20);
+    p.out_channels = p.groups * between(1, 40);
+    for (int64_t i = 3 - axes; i < 3; ++i) p.axis[i] = random_axis(axes == 3 ? 5 : 12);
+    p.channels_last = between(0, 1) == 1;
+    return p;
+}
+
+// 3x3, stride 1: what Winograd serves.
+Problem square_problem(int64_t channels, int64_t filters, int64_t size, int64_t pad, bool channels_last) {
+    Problem p;
+    p.batch = 2;
+    p.in_channels = channels;
+    p.out_channels = filters;
+    p.channels_last = channels_last;
+    for (int i : {1, 2}) p.axis[i] = {size + i, size + i + 2 * pad - 2, 3, 1, 1, pad};
+    return p;
+}
+
+std::string name(const Problem& p) {
+    std::string text = "n" + std::to_string(p.batch) + " c" + std::to_string(p.in_channels) + "-" +
+                       std::to_string(p.out_channels) + " g" + std::to_string(p.groups);
+    for (const Axis& a : p.axis) {
+        text += " i" + std::to_string(a.input) + "k" + std::to_string(a.kernel) + "s" + std::to_string(a.stride) + "d" +
+                std::to_string(a.dilation) + "p" + std::to_string(a.pad);
+    }
+    return text + (p.channels_last ? " channels last" : " channels first");
+}
+
+template <class T>
+std::vector<T> integers(int64_t count) {
+    std::vector<T> values(static_cast<size_t>(count));
+    for (T& value : values) value = static_cast<T>(between(-3, 3));
+    return values;
+}
+
+template <class T>
+void compare(const std::vector<T>& got, const std::vector<T>& wanted, bool exact, const std::string& claim) {
+    double squares = 0, worst = 0;
+    for (size_t i = 0; i < got.size(); ++i) {
+        squares += static_cast<double>(wanted[i]) * static_cast<double>(wanted[i]);
+        const double error = std::abs(static_cast<double>(got[i]) - static_cast<double>(wanted[i]));
+        worst = error <= worst ? worst : error;  // NaN counts as the worst
+    }
+    const double rms = std::sqrt(squares / static_cast<double>(got.size()));
+    const double most = exact ? 0 : 1e-4 * rms + 1e-4;
+    expect(worst <= most, claim + ": off by " + std::to_string(worst) + ", allowed " + std::to_string(most));
+}
+
+template <class T>
+void check(const Problem& p, Algorithm algorithm, const std::vector<const Isa*>& isas) {
+    const auto x = integers<T>(p.batch * p.in_channels * p.inputs());
+    const auto w = integers<T>(p.out_channels * p.group_inputs() * p.taps()), b = integers<T>(p.out_channels);
+    const auto dy = integers<T>(p.batch * p.out_channels * p.outputs());
+    std::vector<T> y(dy.size()), dx(x.size()), dw(w.size());
+    small_forward(p, x.data(), w.data(), b.data(), y.data());
+    small_grad_input(p, w.data(), dy.data(), dx.data());
+    small_grad_weight(p, x.data(), dy.data(), dw.data());
+    struct {
+        Pass pass;
+        const char* name;
+        const T *first, *second, *bias;
+        const std::vector<T>& wanted;
+    } passes[] = {{Pass::forward, "forward", x.data(), w.data(), b.data(), y},
+                  {Pass::grad_input, "gradient of the input", w.data(), dy.data(), nullptr, dx},
+                  {Pass::grad_weight, "gradient of the weights", x.data(), dy.data(), nullptr, dw}};
+    for (const Isa* isa : isas) {
+        for (const auto& pass : passes) {
+            const std::string what =
+                std::string(isa->name) + ", float" + std::to_string(8 * sizeof(T)) + ", " + pass.name;
+            try {
+                const Plan plan = make_plan(p, pass.pass, sizeof(T) == 8, *isa, algorithm);
+                std::vector<T> first;
+                for (const int threads : {1, 3}) {
+                    std::vector<T> got(pass.wanted.size(), std::numeric_limits<T>::quiet_NaN());
+                    execute(plan, pass.first, pass.second, pass.bias, got.data(), threads);
+                    const std::string claim = what + ", " + plan.name + ", " + name(p);
+                    compare(got, pass.wanted, plan.algorithm != Algorithm::winograd, claim);
+                    if (threads == 1) first = got;
+                    expect(got == first, claim + ": other bits on 3 threads");
+                }
+            } catch (const std::invalid_argument&) {  // this algorithm does not serve the problem
+            }
+        }
+    }
+}
+
+void check_process() {
+    const volatile float denormal = std::numeric_limits<float>::min() / 4;
+    const volatile float one = 1;
+    std::vector<float> products(64, -1.0f);
+    parallel_for(64, 4, [&](int64_t i) { products[static_cast<size_t>(i)] = denormal * one; });
+    for (const float product : products) expect(product == 0, "denormals are flushed to zero in every piece of work");
+    const volatile float after = denormal * one;
+    expect(after != 0, "the caller's mode is restored");
+
+    void* blocks[] = {allocate(0), allocate(100), allocate(100000), allocate(9000000)};
+    for (void* block : blocks) {
+        expect(reinterpret_cast<uintptr_t>(block) % alignment == 0, "memory is aligned");
+        release(block);
+    }
+    bool refused = false;
+    try {
+        allocate(SIZE_MAX);
+    } catch (const std::bad_alloc&) {
+        refused = true;
+    }
+    expect(refused, "memory that cannot exist is refused");
+    expect(pool_figures().live == 0, "released memory is not live");
+    empty_pool();
+    expect(pool_figures().idle == 0, "an empty pool keeps nothing");
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    const int problems = count > 1 ? std::atoi(arguments[1]) : 60;
+    const std::vector<const Isa*> isas = tables();
+    check_process();
+    for (int i = 0; i < problems; ++i) {
+        const Problem p = random_problem();
+        check<float>(p, Algorithm::any, isas);
+        check<float>(p, Algorithm::direct, isas);
+        check<double>(p, Algorithm::any, isas);
+    }
+    for (const bool channels_last : {false, true}) {
+        for (const int64_t channels : {3, 9, 16, 33, 64}) {
+            for (const int64_t size : {5, 14, 29}) {
+                const Problem p = square_problem(channels, 41 - channels / 2, size, size == 5 ? 0 : 1, channels_last);
+                check<float>(p, Algorithm::winograd, isas);
+                check<float>(p, Algorithm::direct, isas);
+                check<double>(p, Algorithm::direct, isas);
+            }
+        }
+    }
+    std::printf("%d of %d comparisons failed; instruction sets:", failures, comparisons);
+    for (const Isa* isa : isas) std::printf(" %s", isa->name);
+    std::printf("\n");
+    return failures == 0 ? 0 : 1;
+}
