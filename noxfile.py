@@ -77,9 +77,9 @@ def check_program(session: nox.Session, *definitions: str) -> str:
 
 
 @nox.session
-@nox.parametrize("kind", SANITIZERS)
+@nox.parametrize("kind", list(SANITIZERS), ids=list(SANITIZERS))
 def sanitize(session: nox.Session, kind: str) -> None:
-    """Native code under GCC's sanitizers: `nox -s "sanitize(kind='address')"`, which also sees undefined behaviour."""
+    """Native code under GCC's sanitizers: `nox -s "sanitize(address)"`, which also sees undefined behaviour."""
     flag, library, environment = SANITIZERS[kind]
     session.run(check_program(session, f"BACKLIT_SANITIZE={flag}", "CMAKE_CXX_COMPILER=g++"), external=True)
     session.install(

@@ -5,8 +5,12 @@
 
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
 #define NPY_TARGET_VERSION NPY_2_0_API_VERSION
+#include <cxxabi.h>
 #include <numpy/arrayobject.h>
+#include <unistd.h>
 
+#include <atomic>
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -17,6 +21,7 @@
 #include "engine.h"
 #include "memory.h"
 #include "peak.h"
+#include "threads.h"
 
 namespace nb = nanobind;
 
@@ -26,6 +31,37 @@ namespace {
 constexpr double worth_letting_go = 20e-6;  // seconds of work for which other Python threads may take the GIL
 
 using Sizes = std::vector<int64_t>;
+
+// Lets other Python threads run during its lifetime. An interpreter that exits meanwhile ends a thread that asks for
+// the GIL again (before Python 3.14) by unwinding its stack, through our destructors, which need the GIL themselves:
+// here such a thread sleeps until the process has ended.
+class WithoutGil {
+  public:
+    WithoutGil() : state_(PyEval_SaveThread()) {}
+    ~WithoutGil() {
+        try {
+            PyEval_RestoreThread(state_);
+        } catch (const abi::__forced_unwind&) {
+            for (;;) pause();
+        }
+    }
+    WithoutGil(const WithoutGil&) = delete;
+    WithoutGil& operator=(const WithoutGil&) = delete;
+
+  private:
+    PyThreadState* state_;
+};
+
+// For tests: the pieces of as many nested loops as there are counts, the `failing`-th of which throws.
+int64_t count_pieces(const Sizes& counts, int threads, int64_t failing) {
+    std::atomic<int64_t> done{0};
+    const std::function<void(size_t)> loop = [&](size_t depth) {
+        if (depth < counts.size()) return parallel_for(counts[depth], threads, [&](int64_t) { loop(depth + 1); });
+        if (done++ == failing) throw std::runtime_error("a piece of work failed, as was asked for");
+    };
+    loop(0);
+    return done;
+}
 
 // The table of an instruction set by its name, if this processor has it.
 const Isa& isa_named(const std::string& name) {
@@ -196,7 +232,7 @@ class ConvPlan {
             if (plan_.seconds < worth_letting_go) {
                 execute(plan_, a.data(), b.data(), offset, result.data(), threads);
             } else {
-                nb::gil_scoped_release others_may_run;
+                WithoutGil others_may_run;
                 execute(plan_, a.data(), b.data(), offset, result.data(), threads);
             }
             return result.array();
@@ -220,6 +256,7 @@ NB_MODULE(_native, m) {
     using namespace nanobind::literals;
     using backlit::ConvPlan;
     if (!backlit::import_numpy()) throw nb::python_error();
+    nb::set_leak_warnings(false);  // what threads use when the interpreter exits lives on, rightly
     m.doc() = "The native part of backlit. Internal: backlit.engines is the way to it.";
     m.def("isas", &backlit::isas, "Instruction sets that can run here, the plainest first.");
     m.def("usable_threads", &backlit::usable_threads, "Threads that can run at once here, at least 1.");
@@ -242,10 +279,13 @@ NB_MODULE(_native, m) {
             return wide ? backlit::measure_peak<double>(table, threads, seconds)
                         : backlit::measure_peak<float>(table, threads, seconds);
         },
-        "isa"_a, "wide"_a, "threads"_a, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),
+        "isa"_a, "wide"_a, "threads"_a, "seconds"_a, nb::call_guard<backlit::WithoutGil>(),
         "GFLOP/s of the widest micro-tile on data in the first cache.");
     m.def("measure_bandwidth", &backlit::measure_bandwidth, "threads"_a, "seconds"_a,
-          nb::call_guard<nb::gil_scoped_release>(), "GB/s of a sum of two arrays that no cache holds.");
+          nb::call_guard<backlit::WithoutGil>(), "GB/s of a sum of two arrays that no cache holds.");
+    m.def("_count_pieces", &backlit::count_pieces, "counts"_a, "threads"_a, "failing"_a = -1,
+          nb::call_guard<backlit::WithoutGil>(),
+          "For tests: the pieces of as many nested loops as there are counts, the `failing`-th of which raises.");
     m.def("compiler", &backlit::compiler, "Name and version of the compiler that built this module.");
 
     nb::class_<backlit::Problem>(m, "Problem", "The sizes of a convolution or a pool.")
@@ -259,8 +299,8 @@ NB_MODULE(_native, m) {
                     backlit::Problem(backlit::make_problem(batch, in_channels, out_channels, groups, input, output,
                                                            kernel, stride, dilation, pad, channels_last));
             },
-            "batch"_a, "in_channels"_a, "out_channels"_a, "groups"_a, "input_size"_a, "output_size"_a, "kernel_size"_a, "stride"_a,
-            "dilation"_a, "pad"_a, "channels_last"_a);
+            "batch"_a, "in_channels"_a, "out_channels"_a, "groups"_a, "input_size"_a, "output_size"_a, "kernel_size"_a,
+            "stride"_a, "dilation"_a, "pad"_a, "channels_last"_a);
 
     nb::class_<ConvPlan>(m, "ConvPlan", "One pass of one convolution in one precision, ready to run.")
         .def(nb::init<const std::string&, const backlit::Problem&, bool, const std::string&, const std::string&,
