@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "depthwise.h"
 #include "direct.h"
 #include "small.h"
 #include "winograd.h"
@@ -64,6 +65,12 @@ Plan make_plan(const Problem& problem, Pass pass, bool wide, const Isa& isa, Alg
         plan.reason = "the problem is so small that packing would cost more than computing";
         return plan;
     }
+    if (depthwise_serves(problem)) {
+        plan.name = "direct, depthwise";
+        plan.reason = "every channel has its own filter, so each number is touched once";
+        plan.pieces = 32;
+        return plan;
+    }
     const int64_t last = (wide ? isa.f64.shapes : isa.f32.shapes) - 1;
     plan.tile = wide ? std::to_string(isa.f64.shape[last].rows) + "x" + std::to_string(isa.f64.shape[last].columns)
                      : std::to_string(isa.f32.shape[last].rows) + "x" + std::to_string(isa.f32.shape[last].columns);
@@ -81,6 +88,16 @@ void execute(const Plan& plan, const T* first, const T* second, const T* bias, T
     }
     if (plan.algorithm == Algorithm::winograd) return execute_winograd(plan, first, second, bias, result, threads);
     const bool small = p.multiplications() <= small_work;
+    if (!small && depthwise_serves(p)) {
+        switch (plan.pass) {
+            case Pass::forward:
+                return depthwise_forward(p, kernels, first, second, bias, result, threads);
+            case Pass::grad_input:
+                return depthwise_grad_input(p, kernels, first, second, result, threads);
+            case Pass::grad_weight:
+                return depthwise_grad_weight(p, kernels, first, second, result, threads);
+        }
+    }
     switch (plan.pass) {
         case Pass::forward:
             return small ? small_forward(p, first, second, bias, result)

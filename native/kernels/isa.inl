@@ -6,6 +6,10 @@
 
 #include "tile.inl"
 #include "transpose.inl"
+#include "window.inl"
+
+#include "depthwise.inl"
+#include "pool.inl"
 #include "winograd.inl"
 
 namespace backlit {
@@ -28,6 +32,8 @@ constexpr Kernels<T> kernels() {
     table.shape[table.shapes++] = tile_shape<T, lanes, 1, narrow>();
     table.shape[table.shapes++] = tile_shape<T, lanes, 2, wide>();
     if constexpr (sizeof(T) == 4) table.winograd = winograd_kernels<T, lanes>();
+    depthwise_kernels<T, lanes>(table);
+    pool_kernels<T, lanes>(table);
     return table;
 }
 

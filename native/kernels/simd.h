@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #define BACKLIT_INLINE static inline __attribute__((always_inline))
+#define BACKLIT_INLINE_MEMBER inline __attribute__((always_inline))
 
 namespace backlit {
 namespace {
@@ -39,6 +40,47 @@ BACKLIT_INLINE Vector<T, lanes> zero() {
 template <class T, int lanes>
 BACKLIT_INLINE Vector<T, lanes> splat(T value) {
     return value - Vector<T, lanes>{};  // x - 0 is x for every x, and compilers know it
+}
+
+// The signed integer as wide as a T: what comparisons of vectors of T give, and what counts beside them.
+template <class T>
+struct IntegerOf;
+template <>
+struct IntegerOf<float> {
+    typedef int32_t type;
+};
+template <>
+struct IntegerOf<double> {
+    typedef int64_t type;
+};
+template <class T>
+using Integer = typename IntegerOf<T>::type;
+
+template <class To, class From, int lanes>
+BACKLIT_INLINE Vector<To, lanes> convert(Vector<From, lanes> value) {
+    return __builtin_convertvector(value, Vector<To, lanes>);
+}
+
+// 0, 1, ..., n - 1 as a pack.
+template <int... i>
+struct Indices {};
+template <int n, int... i>
+struct UpTo : UpTo<n - 1, n - 1, i...> {};
+template <int... i>
+struct UpTo<0, i...> {
+    typedef Indices<i...> type;
+};
+
+template <class T, int lanes, int... i>
+BACKLIT_INLINE Vector<T, lanes> every_second(Vector<T, lanes> low, Vector<T, lanes> high, bool odd, Indices<i...>) {
+    return odd ? __builtin_shufflevector(low, high, 2 * i + 1 ...) : __builtin_shufflevector(low, high, 2 * i...);
+}
+
+// low[0], high[0], low[1], high[1], ...: the first half, or the last.
+template <class T, int lanes, int... i>
+BACKLIT_INLINE Vector<T, lanes> zip(Vector<T, lanes> low, Vector<T, lanes> high, bool last, Indices<i...>) {
+    return last ? __builtin_shufflevector(low, high, (lanes + i) / 2 + i % 2 * lanes...)
+                : __builtin_shufflevector(low, high, i / 2 + i % 2 * lanes...);
 }
 
 }  // namespace

@@ -94,12 +94,72 @@ struct WinogradKernels {
     void (*transpose)(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row, bool add);
 };
 
+// Neighbouring pixels of channels-last arrays that read alike: pixel p reads, at row r and column t of its window, the
+// pixel row_at[r] + column_at[t] + p*in_step, counted from a base, as tap row_tap[r] + column_tap[t]; p's own place is
+// p*out_step. Everything is in pixels, of `channels` numbers each.
+struct Window {
+    int64_t channels, pixels, in_step, out_step;
+    int64_t rows, columns;
+    const int64_t *row_at, *row_tap;        // (rows,)
+    const int64_t *column_at, *column_tap;  // (columns,)
+};
+
+// Sums over pixels of channels-last arrays: sums[sum_at[t]] += x[x_at[t] + p*x_step] * y[p*y_step], channel by channel.
+// Everything is in pixels.
+template <class T>
+struct TapSums {
+    const T *x, *y;
+    T* sums;
+    int64_t channels, pixels, x_step, y_step, taps;
+    const int64_t *x_at, *sum_at;  // (taps,)
+};
+
+// Positions of channels-first arrays, copied to where each reads at the same distances: i reads in[offset[t] + i].
+// `count` is a multiple of the lanes.
+template <class T>
+struct Flat {
+    const T* in;
+    int64_t count, taps;
+    const int64_t* offset;  // (taps,)
+    const int64_t* tap;     // (taps,): which tap of the window each is
+};
+
+constexpr int winner_types = 3;  // uint8, uint16 and uint32, in this order
+
 template <class T>
 struct Kernels {
     int lanes;   // of the widest vector
     int shapes;  // how many there are, the narrowest first
     TileShape<T> shape[most_shapes];
     WinogradKernels<T> winograd;  // float only
+
+    // Depthwise. out = init + sum over the window of in * weight[tap]; weights are (taps, channels), init may be null.
+    void (*depthwise_window)(const Window&, const T* in, const T* weight, const T* init, T* out);
+    void (*depthwise_sums)(const TapSums<T>&);
+    // out[i] = init + sum over t of in[offset[t] + i] * weight[t].
+    void (*depthwise_flat)(const Flat<T>&, const T* weight, T init, T* out);
+    // sums[t*lanes + i % lanes] += in[offset[t] + i] * y[i].
+    void (*depthwise_flat_sums)(const Flat<T>&, const T* y, T* sums);
+
+    // Pools, by the type of the winners. A winner is the tap of the largest (NaN above all, the first of equals), or
+    // `none` where the window reads nothing.
+    void (*max_window[winner_types])(const Window&, const T* in, T* out, void* winners, int64_t none);
+    // out = sum over the window of in where its winner is the tap.
+    void (*won_window[winner_types])(const Window&, const T* in, const void* winners, T* out);
+    // As max_window, but -inf never wins. Whether there is an i without a winner.
+    bool (*max_flat[winner_types])(const Flat<T>&, T* out, void* winners, int64_t none);
+    void (*won_flat[winner_types])(const Flat<T>&, const void* winners, T* out);
+    // out = sum over the window of in, over divisors[p * divisor_step] of each pixel of out.
+    void (*sum_window)(const Window&, const T* in, const T* divisors, int64_t divisor_step, T* out);
+    // out = sum over the window of in / its pixel's divisor.
+    void (*share_window)(const Window&, const T* in, const T* divisors, T* out);
+    void (*sum_flat)(const Flat<T>&, T* out);
+    // values[i] /= divisors[i], for any count.
+    void (*divide)(int64_t count, const T* divisors, T* values);
+
+    // Rows of channels-first arrays: every second number into two rows of `count`, and back.
+    void (*split)(int64_t count, const T* from, T* even, T* odd);
+    void (*merge)(int64_t count, const T* even, const T* odd, T* to);
 };
 
 struct Isa {

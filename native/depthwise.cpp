@@ -1,0 +1,230 @@
+#include "depthwise.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "memory.h"
+#include "plane.h"
+#include "small.h"
+#include "threads.h"
+#include "windows.h"
+
+namespace backlit {
+namespace {
+
+constexpr int64_t piece_numbers = int64_t{1} << 16;
+constexpr int64_t most_chunks = 32;  // sums that are kept apart and added in order
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// One channel of a batch as a problem of its own.
+Problem one_channel(Problem p, int64_t batch) {
+    p.batch = batch;
+    p.in_channels = p.out_channels = p.groups = 1;
+    p.channels_last = false;
+    return p;
+}
+
+// With one channel both layouts are the same, and only planes have lanes to fill.
+bool by_planes(const Problem& p) { return !p.channels_last || p.in_channels == 1; }
+
+template <class T>
+bool all_finite(const T* values, int64_t count) {
+    return std::all_of(values, values + count, [](T value) { return std::isfinite(value); });
+}
+
+// Channels last: out = bias + sum of in * w over the windows.
+template <class T>
+void by_windows(const Problem& p, const Kernels<T>& kernels, bool backwards, const T* in, const T* w, const T* bias,
+                T* out, int threads) {
+    const Windows windows(p, backwards);
+    const int64_t size = windows.units_per_piece(), units = windows.units(), channels = p.in_channels;
+    parallel_for(ceil_div(units, size), threads, [&](int64_t piece) {
+        windows.visit(piece * size, std::min(units, (piece + 1) * size),
+                      [&](const Window& window, int64_t from, int64_t to) {
+                          kernels.depthwise_window(window, in + from * channels, w, bias, out + to * channels);
+                      });
+    });
+}
+
+// Channels first: the same, plane by plane. Padding is written out as zeros, which is right for finite weights; planes
+// of others, and windows that reach too far to be copied, go by the definition.
+template <class T, class Definition>
+void by_planes(const Problem& p, const Kernels<T>& kernels, bool backwards, const T* in, const T* w, const T* bias,
+               T* out, int threads, Definition definition) {
+    const Plane plane(p, backwards, kernels.lanes);
+    const int64_t planes = p.batch * p.in_channels, taps = p.taps();
+    const int64_t in_numbers = backwards ? p.outputs() : p.inputs(), out_numbers = backwards ? p.inputs() : p.outputs();
+    std::vector<char> plain(p.in_channels, !plane.fits());
+    for (int64_t c = 0; c < p.in_channels; ++c) plain[c] |= !all_finite(w + c * taps, taps);
+    const int64_t group = std::max<int64_t>(1, std::min(piece_numbers / out_numbers, planes / 8));
+    const int64_t bands = plane.fits() ? plane.bands() : 0;
+    const int64_t split = std::max<int64_t>(1, std::min(bands, out_numbers / piece_numbers));
+    parallel_for(ceil_div(planes, group) * split, threads, [&](int64_t piece) {
+        const int64_t first = piece / split * group, last = std::min(planes, first + group), part = piece % split;
+        for (int64_t i = first; i < last && part == 0; ++i)
+            if (plain[i % p.in_channels]) definition(i, i % p.in_channels);
+        if (!plane.fits()) return;
+        Buffer<T> staged(plane.staged_count()), flat(plane.flat_count() * plane.pairs()), weights(taps);
+        std::fill_n(staged.data(), plane.staged_count(), T(0));
+        for (int64_t b = part * bands / split; b < (part + 1) * bands / split; ++b) {
+            const Band band = plane.band(b);
+            const std::vector<FlatTaps> all = plane.taps(band);
+            for (int64_t i = first; i < last; ++i) {
+                const int64_t c = i % p.in_channels;
+                if (plain[c]) continue;
+                plane.stage(band, in + i * in_numbers, T(0), staged.data(), kernels.split);
+                for (size_t pair = 0; pair < all.size(); ++pair) {
+                    const FlatTaps& some = all[pair];
+                    const int64_t count = static_cast<int64_t>(some.tap.size());
+                    for (int64_t t = 0; t < count; ++t) weights[t] = w[c * taps + some.tap[t]];
+                    kernels.depthwise_flat({staged.data(), plane.flat_count(band), count, some.offset.data(), nullptr},
+                                           weights.data(), bias ? bias[c] : T(0),
+                                           flat.data() + static_cast<int64_t>(pair) * plane.flat_count());
+                }
+                plane.gather(band, flat.data(), out + i * out_numbers, kernels.merge);
+            }
+        }
+    });
+}
+
+// total[i] = sum over the chunks of partial[chunk, i], in their order.
+template <class T>
+void add_chunks(const T* partial, int64_t chunks, int64_t count, T* total, int threads) {
+    constexpr int64_t block = 4096;
+    parallel_for(ceil_div(count, block), threads, [&](int64_t piece) {
+        const int64_t begin = piece * block, end = std::min(count, begin + block);
+        std::copy(partial + begin, partial + end, total + begin);
+        for (int64_t chunk = 1; chunk < chunks; ++chunk)
+            for (int64_t i = begin; i < end; ++i) total[i] += partial[chunk * count + i];
+    });
+}
+
+// Channels last: rows of all channels, in chunks.
+template <class T>
+void sums_by_windows(const Problem& p, const Kernels<T>& kernels, const T* x, const T* dy, T* dw, int threads) {
+    const Windows windows(p, false);
+    const int64_t units = windows.units(), channels = p.in_channels, count = p.taps() * channels;
+    const int64_t room = std::max<int64_t>(1, (int64_t{1} << 20) / count);
+    const int64_t chunks =
+        std::max<int64_t>(1, std::min({most_chunks, room, ceil_div(units, windows.units_per_piece())}));
+    Buffer<T> partial(chunks > 1 ? chunks * count : 0);
+    parallel_for(chunks, threads, [&](int64_t chunk) {
+        T* sums = chunks > 1 ? partial.data() + chunk * count : dw;
+        std::fill_n(sums, count, T(0));
+        std::vector<int64_t> x_at, sum_at;
+        windows.visit(chunk * units / chunks, (chunk + 1) * units / chunks,
+                      [&](const Window& window, int64_t from, int64_t to) {
+                          x_at.clear();
+                          sum_at.clear();
+                          for (int64_t r = 0; r < window.rows; ++r)
+                              for (int64_t t = 0; t < window.columns; ++t) {
+                                  x_at.push_back(window.row_at[r] + window.column_at[t]);
+                                  sum_at.push_back(window.row_tap[r] + window.column_tap[t]);
+                              }
+                          kernels.depthwise_sums({x + from * channels, dy + to * channels, sums, channels,
+                                                  window.pixels, window.in_step, window.out_step,
+                                                  static_cast<int64_t>(x_at.size()), x_at.data(), sum_at.data()});
+                      });
+    });
+    if (chunks > 1) add_chunks(partial.data(), chunks, count, dw, threads);
+}
+
+// Channels first: channel by channel over the samples of a chunk.
+template <class T>
+void sums_by_planes(const Problem& p, const Kernels<T>& kernels, const T* x, const T* dy, T* dw, int threads) {
+    const Plane plane(p, false, kernels.lanes);
+    const int64_t channels = p.in_channels, taps = p.taps(), lanes = kernels.lanes;
+    const int64_t chunks = std::max<int64_t>(1, std::min(p.batch, most_chunks / channels));
+    // Channels of a piece: about as many numbers as elsewhere, in at least eight pieces.
+    const int64_t numbers = std::max<int64_t>(1, p.batch * std::max(p.inputs(), p.outputs()) / chunks);
+    const int64_t group = std::max<int64_t>(1, std::min(4 * piece_numbers / numbers, channels / 8));
+    Buffer<T> partial(chunks > 1 ? chunks * channels * taps : 0);
+    parallel_for(chunks * ceil_div(channels, group), threads, [&](int64_t piece) {
+        const int64_t chunk = piece % chunks, first = piece / chunks * group, last = std::min(channels, first + group);
+        const int64_t begin = chunk * p.batch / chunks, end = (chunk + 1) * p.batch / chunks;
+        T* totals = chunks > 1 ? partial.data() + chunk * channels * taps : dw;
+        Buffer<T> staged(plane.staged_count()), flat(plane.flat_count()), sums(plane.fits() ? taps * lanes : 0);
+        std::fill_n(staged.data(), plane.staged_count(), T(0));
+        std::vector<T> ordered(taps * lanes), one(taps);
+        for (int64_t c = first; c < last; ++c) {
+            T* total = totals + c * taps;
+            std::fill_n(total, taps, T(0));
+            if (plane.fits()) {
+                std::fill(ordered.begin(), ordered.end(), T(0));
+                for (int64_t n = begin; n < end; ++n)
+                    for (int64_t b = 0; b < plane.bands(); ++b) {
+                        const Band band = plane.band(b);
+                        const FlatTaps some = plane.taps(band)[0];
+                        const int64_t count = static_cast<int64_t>(some.tap.size());
+                        plane.stage(band, x + (n * channels + c) * p.inputs(), T(0), staged.data(), kernels.split);
+                        plane.lay_out(band, dy + (n * channels + c) * p.outputs(), T(0), flat.data());
+                        std::fill_n(sums.data(), count * lanes, T(0));
+                        kernels.depthwise_flat_sums(
+                            {staged.data(), plane.flat_count(band), count, some.offset.data(), nullptr}, flat.data(),
+                            sums.data());
+                        for (int64_t t = 0; t < count; ++t)
+                            for (int64_t v = 0; v < lanes; ++v) ordered[some.tap[t] * lanes + v] += sums[t * lanes + v];
+                    }
+                for (int64_t t = 0; t < taps; ++t)
+                    for (int64_t v = 0; v < lanes; ++v) total[t] += ordered[t * lanes + v];
+                // Zeros beside infinities make NaN that is not there: then by the definition.
+                if (all_finite(total, taps)) continue;
+                std::fill_n(total, taps, T(0));
+            }
+            for (int64_t n = begin; n < end; ++n) {
+                small_grad_weight(one_channel(p, 1), x + (n * channels + c) * p.inputs(),
+                                  dy + (n * channels + c) * p.outputs(), one.data());
+                for (int64_t t = 0; t < taps; ++t) total[t] += one[t];
+            }
+        }
+    });
+    if (chunks > 1) add_chunks(partial.data(), chunks, channels * taps, dw, threads);
+}
+
+}  // namespace
+
+bool depthwise_serves(const Problem& p) { return p.groups == p.in_channels && p.groups == p.out_channels; }
+
+template <class T>
+void depthwise_forward(const Problem& p, const Kernels<T>& kernels, const T* x, const T* w, const T* bias, T* y,
+                       int threads) {
+    if (p.batch == 0 || p.outputs() == 0) return;
+    if (!by_planes(p)) return by_windows(p, kernels, false, x, w, bias, y, threads);
+    by_planes(p, kernels, false, x, w, bias, y, threads, [&](int64_t i, int64_t c) {
+        small_forward(one_channel(p, 1), x + i * p.inputs(), w + c * p.taps(), bias ? bias + c : nullptr,
+                      y + i * p.outputs());
+    });
+}
+
+template <class T>
+void depthwise_grad_input(const Problem& p, const Kernels<T>& kernels, const T* w, const T* dy, T* dx, int threads) {
+    if (p.batch == 0 || p.inputs() == 0) return;
+    const T* none = nullptr;
+    if (!by_planes(p)) return by_windows(p, kernels, true, dy, w, none, dx, threads);
+    by_planes(p, kernels, true, dy, w, none, dx, threads, [&](int64_t i, int64_t c) {
+        small_grad_input(one_channel(p, 1), w + c * p.taps(), dy + i * p.outputs(), dx + i * p.inputs());
+    });
+}
+
+template <class T>
+void depthwise_grad_weight(const Problem& p, const Kernels<T>& kernels, const T* x, const T* dy, T* dw, int threads) {
+    if (p.batch == 0 || p.outputs() == 0) {
+        std::fill_n(dw, p.in_channels * p.taps(), T(0));
+        return;
+    }
+    if (by_planes(p)) return sums_by_planes(p, kernels, x, dy, dw, threads);
+    sums_by_windows(p, kernels, x, dy, dw, threads);
+}
+
+template void depthwise_forward(const Problem&, const Kernels<float>&, const float*, const float*, const float*, float*,
+                                int);
+template void depthwise_forward(const Problem&, const Kernels<double>&, const double*, const double*, const double*,
+                                double*, int);
+template void depthwise_grad_input(const Problem&, const Kernels<float>&, const float*, const float*, float*, int);
+template void depthwise_grad_input(const Problem&, const Kernels<double>&, const double*, const double*, double*, int);
+template void depthwise_grad_weight(const Problem&, const Kernels<float>&, const float*, const float*, float*, int);
+template void depthwise_grad_weight(const Problem&, const Kernels<double>&, const double*, const double*, double*, int);
+
+}  // namespace backlit

@@ -1,0 +1,182 @@
+// Depthwise convolution: one filter a channel, so lanes are channels (channels last) or neighbouring pixels (first).
+
+namespace backlit {
+namespace {
+
+template <class T>
+struct DepthwiseJob {
+    static constexpr int most = 6;  // pixels whose sums are in registers, for each tap's weights loaded once
+    const Window& window;
+    const T *in, *weight, *init;
+    T* out;
+
+    template <int lanes, int pixels>
+    BACKLIT_INLINE_MEMBER void block(int64_t p, int64_t c) const {
+        using V = Vector<T, lanes>;
+        const Window& w = window;
+        const int64_t step = w.in_step * w.channels;
+        V sum[pixels];
+        const V start = init ? load<T, lanes>(init + c) : zero<T, lanes>();
+        for (int m = 0; m < pixels; ++m) sum[m] = start;
+        for (int64_t r = 0; r < w.rows; ++r) {
+            const T* row = in + (w.row_at[r] + p * w.in_step) * w.channels + c;
+            const T* weights = weight + w.row_tap[r] * w.channels + c;
+            for (int64_t t = 0; t < w.columns; ++t) {
+                const T* x = row + w.column_at[t] * w.channels;
+                const V right = load<T, lanes>(weights + w.column_tap[t] * w.channels);
+#pragma GCC unroll 6
+                for (int m = 0; m < pixels; ++m) sum[m] += load<T, lanes>(x + m * step) * right;
+            }
+        }
+        for (int m = 0; m < pixels; ++m) store<T, lanes>(out + (p + m) * w.out_step * w.channels + c, sum[m]);
+    }
+};
+
+template <class T, int lanes>
+void depthwise_window(const Window& window, const T* in, const T* weight, const T* init, T* out) {
+    window_pixels<DepthwiseJob<T>, lanes>({window, in, weight, init, out});
+}
+
+// The sums of `taps` neighbouring taps over all pixels, in registers, for one vector of channels.
+template <class T, int lanes, int taps>
+void depthwise_tap_sums(const TapSums<T>& s, int64_t first, int64_t c) {
+    using V = Vector<T, lanes>;
+    V sum[taps];
+    const T* x[taps];
+    for (int t = 0; t < taps; ++t) {
+        sum[t] = zero<T, lanes>();
+        x[t] = s.x + s.x_at[first + t] * s.channels + c;
+    }
+    const T* y = s.y + c;
+    const int64_t x_step = s.x_step * s.channels, y_step = s.y_step * s.channels;
+    for (int64_t p = 0, at = 0; p < s.pixels; ++p, at += x_step) {
+        const V right = load<T, lanes>(y + p * y_step);
+#pragma GCC unroll 9
+        for (int t = 0; t < taps; ++t) sum[t] += load<T, lanes>(x[t] + at) * right;
+    }
+    for (int t = 0; t < taps; ++t) {
+        T* to = s.sums + s.sum_at[first + t] * s.channels + c;
+        store<T, lanes>(to, load<T, lanes>(to) + sum[t]);
+    }
+}
+
+template <class T, int lanes, int taps>
+BACKLIT_INLINE void depthwise_tap_group(const TapSums<T>& s, int64_t first, int64_t size, int64_t c) {
+    if constexpr (taps > 1) {
+        if (size < taps) return depthwise_tap_group<T, lanes, taps - 1>(s, first, size, c);
+    }
+    depthwise_tap_sums<T, lanes, taps>(s, first, c);
+}
+
+// Taps in nearly equal groups of at most nine; the channels that fill no vector go by narrower ones.
+template <class T, int lanes>
+void depthwise_channel_sums(const TapSums<T>& s, int64_t c) {
+    for (; c + lanes <= s.channels; c += lanes) {
+        const int64_t groups = (s.taps + 8) / 9;
+        for (int64_t g = 0, first = 0; g < groups; ++g) {
+            const int64_t size = (s.taps - first + groups - g - 1) / (groups - g);
+            depthwise_tap_group<T, lanes, 9>(s, first, size, c);
+            first += size;
+        }
+    }
+    if constexpr (lanes > 1) {
+        if (c < s.channels) depthwise_channel_sums<T, lanes / 2>(s, c);
+    }
+}
+
+template <class T, int lanes>
+void depthwise_sums(const TapSums<T>& s) {
+    depthwise_channel_sums<T, lanes>(s, 0);
+}
+
+template <class T, int lanes, int vectors>
+BACKLIT_INLINE void depthwise_flat_block(const Flat<T>& f, const T* weight, T init, T* out, int64_t i) {
+    Vector<T, lanes> sum[vectors];
+    for (int v = 0; v < vectors; ++v) sum[v] = splat<T, lanes>(init);
+    for (int64_t t = 0; t < f.taps; ++t) {
+        const Vector<T, lanes> right = splat<T, lanes>(weight[t]);
+        const T* x = f.in + f.offset[t] + i;
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) sum[v] += load<T, lanes>(x + v * lanes) * right;
+    }
+    for (int v = 0; v < vectors; ++v) store<T, lanes>(out + i + v * lanes, sum[v]);
+}
+
+template <class T, int lanes>
+void depthwise_flat(const Flat<T>& f, const T* weight, T init, T* out) {
+    int64_t i = 0;
+    for (; i + 4 * lanes <= f.count; i += 4 * lanes) depthwise_flat_block<T, lanes, 4>(f, weight, init, out, i);
+    for (; i < f.count; i += lanes) depthwise_flat_block<T, lanes, 1>(f, weight, init, out, i);
+}
+
+template <class T, int lanes, int taps>
+BACKLIT_INLINE void depthwise_flat_taps(const Flat<T>& f, const T* y, T* sums, int64_t first, int64_t size) {
+    if constexpr (taps > 1) {
+        if (size < taps) return depthwise_flat_taps<T, lanes, taps - 1>(f, y, sums, first, size);
+    }
+    Vector<T, lanes> sum[taps];
+    const T* x[taps];
+    for (int t = 0; t < taps; ++t) {
+        sum[t] = load<T, lanes>(sums + (first + t) * lanes);
+        x[t] = f.in + f.offset[first + t];
+    }
+    for (int64_t i = 0; i < f.count; i += lanes) {
+        const Vector<T, lanes> right = load<T, lanes>(y + i);
+#pragma GCC unroll 9
+        for (int t = 0; t < taps; ++t) sum[t] += load<T, lanes>(x[t] + i) * right;
+    }
+    for (int t = 0; t < taps; ++t) store<T, lanes>(sums + (first + t) * lanes, sum[t]);
+}
+
+template <class T, int lanes>
+void depthwise_flat_sums(const Flat<T>& f, const T* y, T* sums) {
+    const int64_t groups = (f.taps + 8) / 9;
+    for (int64_t g = 0, first = 0; g < groups; ++g) {
+        const int64_t size = (f.taps - first + groups - g - 1) / (groups - g);
+        depthwise_flat_taps<T, lanes, 9>(f, y, sums, first, size);
+        first += size;
+    }
+}
+
+template <class T, int lanes>
+void split_row(int64_t count, const T* from, T* even, T* odd) {
+    constexpr typename UpTo<lanes>::type all;
+    int64_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+        const Vector<T, lanes> low = load<T, lanes>(from + 2 * i), high = load<T, lanes>(from + 2 * i + lanes);
+        store<T, lanes>(even + i, every_second<T, lanes>(low, high, false, all));
+        store<T, lanes>(odd + i, every_second<T, lanes>(low, high, true, all));
+    }
+    for (; i < count; ++i) {
+        even[i] = from[2 * i];
+        odd[i] = from[2 * i + 1];
+    }
+}
+
+template <class T, int lanes>
+void merge_row(int64_t count, const T* even, const T* odd, T* to) {
+    constexpr typename UpTo<lanes>::type all;
+    int64_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+        const Vector<T, lanes> a = load<T, lanes>(even + i), b = load<T, lanes>(odd + i);
+        store<T, lanes>(to + 2 * i, zip<T, lanes>(a, b, false, all));
+        store<T, lanes>(to + 2 * i + lanes, zip<T, lanes>(a, b, true, all));
+    }
+    for (; i < count; ++i) {
+        to[2 * i] = even[i];
+        to[2 * i + 1] = odd[i];
+    }
+}
+
+template <class T, int lanes>
+constexpr void depthwise_kernels(Kernels<T>& table) {
+    table.depthwise_window = depthwise_window<T, lanes>;
+    table.depthwise_sums = depthwise_sums<T, lanes>;
+    table.depthwise_flat = depthwise_flat<T, lanes>;
+    table.depthwise_flat_sums = depthwise_flat_sums<T, lanes>;
+    table.split = split_row<T, lanes>;
+    table.merge = merge_row<T, lanes>;
+}
+
+}  // namespace
+}  // namespace backlit
