@@ -140,7 +140,7 @@ void depthwise_flat_sums(const Flat<T>& f, const T* y, T* sums) {
 
 template <class T, int lanes>
 void split_row(int64_t count, const T* from, T* even, T* odd) {
-    constexpr typename UpTo<lanes>::type all;
+    constexpr typename Count<lanes>::type all;
     int64_t i = 0;
     for (; i + lanes <= count; i += lanes) {
         const Vector<T, lanes> low = load<T, lanes>(from + 2 * i), high = load<T, lanes>(from + 2 * i + lanes);
@@ -155,7 +155,7 @@ void split_row(int64_t count, const T* from, T* even, T* odd) {
 
 template <class T, int lanes>
 void merge_row(int64_t count, const T* even, const T* odd, T* to) {
-    constexpr typename UpTo<lanes>::type all;
+    constexpr typename Count<lanes>::type all;
     int64_t i = 0;
     for (; i + lanes <= count; i += lanes) {
         const Vector<T, lanes> a = load<T, lanes>(even + i), b = load<T, lanes>(odd + i);

@@ -61,14 +61,14 @@ BACKLIT_INLINE Vector<To, lanes> convert(Vector<From, lanes> value) {
     return __builtin_convertvector(value, Vector<To, lanes>);
 }
 
-// 0, 1, ..., n - 1 as a pack.
+// Count<n>::type is Indices<0, 1, ..., n - 1>.
 template <int... i>
 struct Indices {};
 template <int n, int... i>
-struct UpTo : UpTo<n - 1, n - 1, i...> {};
+struct Count : Count<n - 1, n - 1, i...> {};
 template <int... i>
-struct UpTo<0, i...> {
-    typedef Indices<i...> type;
+struct Count<0, i...> {
+    using type = Indices<i...>;
 };
 
 template <class T, int lanes, int... i>

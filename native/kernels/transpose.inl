@@ -3,15 +3,6 @@
 namespace backlit {
 namespace {
 
-template <int... i>
-struct Indices {};
-template <int n, int... i>
-struct Count : Count<n - 1, n - 1, i...> {};
-template <int... i>
-struct Count<0, i...> {
-    using type = Indices<i...>;
-};
-
 // One lane of each result of a step of the transpose, as an index into the lanes of a, then those of b.
 template <int lanes>
 struct LowOnes {  // a0 b0 a1 b1 of every four lanes
