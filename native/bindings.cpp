@@ -256,7 +256,7 @@ NB_MODULE(_native, m) {
     using namespace nanobind::literals;
     using backlit::ConvPlan;
     if (!backlit::import_numpy()) throw nb::python_error();
-    nb::set_leak_warnings(false);  // what threads use when the interpreter exits lives on, rightly
+    nb::set_leak_warnings(false);  // plans are remembered, and threads may use them, until the process ends
     m.doc() = "The native part of backlit. Internal: backlit.engines is the way to it.";
     m.def("isas", &backlit::isas, "Instruction sets that can run here, the plainest first.");
     m.def("usable_threads", &backlit::usable_threads, "Threads that can run at once here, at least 1.");

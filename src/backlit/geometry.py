@@ -98,8 +98,12 @@ class ConvGeometry:
                 )
         self._check_output_padding()
         put("_output_size", tuple(self._output(axis) for axis in range(axes)))
+        put("_hash", _hash_of_fields(self))
         for name, shape in zip("xwy", self.shapes("channels_first"), strict=True):
             check_fits(f"{name} of shape {shape}", prod(shape) * _ITEMSIZE, "bytes")
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined, no-any-return]  # set in __post_init__
 
     @property
     def axes(self) -> int:
@@ -125,8 +129,13 @@ class ConvGeometry:
         sizes = (self.output_size, self.kernel_size, self.stride, pads, self.dilation)
         return ConvGeometry(self.batch, self.out_channels, self.in_channels, *sizes, self.groups)
 
-    def shapes(self, layout: str) -> tuple[Sizes, Sizes, Sizes]:
-        """The shapes of x, w and y in a layout: (N, C, *spatial) or (N, *spatial, C), and the weights to match."""
+    def shapes(self, layout: str, bare: bool = False) -> tuple[Sizes, Sizes, Sizes]:
+        """The shapes of x, w and y in a layout: (N, C, *spatial) or (N, *spatial, C), and the weights to match.
+
+        Bare, they are the spatial sizes alone.
+        """
+        if bare:
+            return self.input_size, self.kernel_size, self.output_size
         channels = (self.out_channels, self.in_channels)
         first, second = reversed(channels) if self.transposed else channels
         second //= self.groups
@@ -305,6 +314,10 @@ class PoolGeometry:
         names = ("input_size", "kernel_size", "stride", "padding", "dilation", "_windows")
         for name, value in zip(names, (size, kernel, stride, pads, dilation, depthwise), strict=True):
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "_hash", _hash_of_fields(self))
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined, no-any-return]  # set in __post_init__
 
     @property
     def windows(self) -> ConvGeometry:
@@ -333,3 +346,8 @@ class PoolGeometry:
         check_input_shape(x_shape, layout)
         channels, size = (x_shape[1], x_shape[2:]) if first else (x_shape[-1], x_shape[1:-1])
         return cls(x_shape[0], channels, size, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def _hash_of_fields(geometry: ConvGeometry | PoolGeometry) -> int:
+    """The hash that a geometry keeps: plans are looked up by it at every call."""
+    return hash(tuple(getattr(geometry, field.name) for field in fields(geometry)))

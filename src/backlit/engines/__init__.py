@@ -1,18 +1,20 @@
 """The engines that compute convolutions and pools, gemm (NumPy) and loops (the definition), and the choice of one."""
 
-from backlit.engines.choice import Choice, engine_for, explain_choice, names, run, use
+from backlit.engines.choice import Choice, engine_for, explain_choice, names, use
 from backlit.engines.engine import Engine, Plan
+from backlit.engines.problem import Problem, remembered
 from backlit.engines.threads import get_num_threads, set_num_threads
 
 __all__ = [
     "Choice",
     "Engine",
     "Plan",
+    "Problem",
     "engine_for",
     "explain_choice",
     "get_num_threads",
     "names",
-    "run",
+    "remembered",
     "set_num_threads",
     "use",
 ]

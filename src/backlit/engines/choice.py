@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from backlit.engines import forcing, gemm, loops, module, native
-from backlit.engines.engine import PASSES, Engine, Geometry, Plan
+from backlit.engines.engine import OPERANDS, PASSES, Engine, Geometry, Plan
 from backlit.engines.forcing import Forced
-from backlit.geometry import ConvGeometry
+from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.sizes import check_layout
 
 _BUILT = (native.ENGINE,) if module.available() else ()
@@ -50,8 +50,8 @@ class use:  # noqa: N801  # a function to its callers: `with use("loops"):`
                 raise TypeError(
                     f"{name} is {value!r}, and a name is needed: the engines are {_words(names())}."
                 )
-        self._forced = Forced(engine, algorithm, isa)
-        _candidates(self._forced)
+        _candidates(Forced(engine, algorithm, isa))
+        self._forced = forcing.forced(engine, algorithm, isa)
 
     def __enter__(self) -> None:
         forcing.push(self._forced)
@@ -148,11 +148,33 @@ def engine_for(operation: str, geometry: Geometry, dtype: str, layout: str) -> E
     raise ValueError(f"{operation} of {geometry} cannot be served as forced: {'; '.join(refusals)}.")
 
 
-def run(operation: str, geometry: Geometry, layout: str, *arrays: Any) -> Any:
-    """Compute an operation on validated arrays by the engine chosen for it; see `Engine` for the operations."""
-    engine = engine_for(operation, geometry, arrays[0].dtype.name, layout)
-    with np.errstate(all="ignore"):  # infinity and NaN are results
-        return engine.functions[operation](geometry, layout, *arrays)
+def computation(
+    operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool = False
+) -> Callable[..., Any]:
+    """The function of validated arrays that computes an operation, under what is forced now.
+
+    Args:
+        operation, geometry, dtype, layout: as `Engine` has them.
+        bare: whether the arrays, and so the result, have no batch and channel axes.
+    """
+    engine = engine_for(operation, geometry, dtype, layout)
+    if engine.prepare is not None:
+        return engine.prepare(operation, geometry, dtype, layout, bare)
+
+    def compute(*arrays: Any) -> Any:
+        with np.errstate(all="ignore"):  # infinity and NaN are results
+            return engine.functions[operation](geometry, layout, *arrays)
+
+    if not bare or isinstance(geometry, PoolGeometry):
+        return compute
+    operands, of = OPERANDS[operation]
+    whole, shape = [geometry.shapes(layout)[of] for of in operands], geometry.shapes(layout, bare=True)[of]
+
+    def compute_bare(*arrays: Any) -> Any:
+        grown = (array.reshape(full) for array, full in zip(arrays, whole, strict=False))
+        return compute(*grown, *arrays[len(whole) :]).reshape(shape)
+
+    return compute_bare
 
 
 def _candidates(forced: Forced) -> tuple[Engine, ...]:

@@ -12,6 +12,12 @@ from backlit.geometry import ConvGeometry, PoolGeometry
 Geometry = ConvGeometry | PoolGeometry
 
 PASSES = ("conv_forward", "conv_grad_input", "conv_grad_weight")
+# Which of a geometry's (x, w, y) a pass takes, a bias apart, and which it returns.
+OPERANDS = {
+    "conv_forward": ((0, 1), 2),
+    "conv_grad_input": ((1, 2), 0),
+    "conv_grad_weight": ((0, 2), 1),
+}
 POOLS = ("max_pool_forward", "max_pool_backward", "avg_pool_forward", "avg_pool_backward")
 
 
@@ -95,6 +101,8 @@ class Engine:
         refusal: refusal(operation, geometry, dtype, layout) -> why it cannot serve a problem, "" if it can.
         algorithms: what can be forced inside it.
         isas: the instruction sets that can be forced inside it.
+        prepare: prepare(operation, geometry, dtype, layout, bare) -> the function of the arrays alone, under what is
+            forced now; bare arrays have no batch and channel axes, nor has the result. None: `functions` are called.
     """
 
     name: str
@@ -103,3 +111,4 @@ class Engine:
     refusal: Callable[[str, Geometry, str, str], str]
     algorithms: tuple[str, ...]
     isas: tuple[str, ...] = ()
+    prepare: Callable[[str, Geometry, str, str, bool], Callable[..., Any]] | None = None

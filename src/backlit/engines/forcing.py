@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity: see `forced`
 class Forced:
     """What has been asked for; None leaves a level open."""
 
@@ -20,13 +20,19 @@ class Forced:
 
 def current() -> Forced:
     """What holds in this thread now: the innermost `use` block, or else the environment."""
-    stack: tuple[Forced, ...] = getattr(_thread, "stack", ())
+    stack = _thread.stack
     return stack[-1] if stack else _environment()
 
 
-def push(forced: Forced) -> None:
-    """Let `forced` hold in this thread until `pop`."""
-    _thread.stack = (*getattr(_thread, "stack", ()), forced)
+@cache
+def forced(engine: str, algorithm: str | None, isa: str | None) -> Forced:
+    """What `use` forces, once it is known to exist; the same object for the same names."""
+    return Forced(engine, algorithm, isa)
+
+
+def push(now: Forced) -> None:
+    """Let `now` hold in this thread until `pop`."""
+    _thread.stack = (*_thread.stack, now)
 
 
 def pop() -> None:
@@ -34,7 +40,13 @@ def pop() -> None:
     _thread.stack = _thread.stack[:-1]
 
 
-_thread = threading.local()
+class _Stack(threading.local):
+    """What the open `use` blocks of a thread force, the innermost last."""
+
+    stack: tuple[Forced, ...] = ()
+
+
+_thread = _Stack()
 
 
 @cache

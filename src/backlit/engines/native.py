@@ -8,14 +8,16 @@ The module is compiled for several instruction sets, and the widest that the pro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backlit.engines import forcing
-from backlit.engines.engine import PASSES, POOLS, Engine, Figures, Geometry, Plan
+from backlit.engines.engine import OPERANDS, PASSES, POOLS, Engine, Figures, Geometry, Plan
 from backlit.engines.memory import Array
 from backlit.engines.module import isas, loaded
-from backlit.engines.workers import threads_for
+from backlit.engines.threads import get_num_threads
+from backlit.engines.workers import paying_threads
 from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.incidence import axes, count
 
@@ -25,32 +27,47 @@ if TYPE_CHECKING:
 WORTH = 10e-6  # seconds of work for each thread: less does not pay for waking it
 ALGORITHMS = ("direct", "winograd")
 
-_RESULT = {"conv_forward": 2, "conv_grad_input": 0, "conv_grad_weight": 1}  # of geometry.shapes(layout)
-
 
 def conv_forward(g: ConvGeometry, layout: str, x: Array, w: Array, b: Array | None) -> Array:
     """y, in one pass over x."""
-    return _run(native_plan("conv_forward", g, x.dtype.name, layout), x, w, b)
+    return _computed("conv_forward", g, layout, x, w, b)
 
 
 def conv_grad_input(g: ConvGeometry, layout: str, w: Array, dy: Array) -> Array:
     """dx, in one pass over dy."""
-    return _run(native_plan("conv_grad_input", g, dy.dtype.name, layout), w, dy)
+    return _computed("conv_grad_input", g, layout, w, dy)
 
 
 def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array:
     """dw, in one pass over x and dy."""
-    return _run(native_plan("conv_grad_weight", g, x.dtype.name, layout), x, dy)
+    return _computed("conv_grad_weight", g, layout, x, dy)
 
 
-def native_plan(operation: str, g: ConvGeometry, dtype: str, layout: str) -> _native.ConvPlan:
+def prepare(operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool) -> Callable[..., Any]:
+    """The function of the arrays that runs a plan: the plan's own where one thread is all that ever pays."""
+    how = native_plan(operation, geometry, dtype, layout, bare)
+    paying = paying_threads(how.seconds, how.pieces, WORTH)
+    if paying == 1:
+        return how.run
+
+    def run(first: Array, second: Array, bias: Array | None = None) -> Array:
+        return how.run(first, second, bias, min(paying, get_num_threads()))
+
+    return run
+
+
+def native_plan(
+    operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool = False
+) -> _native.ConvPlan:
     """The plan of a pass, under what is forced now.
 
     Raises:
         ValueError: the algorithm that is forced cannot serve the problem; the message says why.
     """
     forced = forcing.current()
-    return _conv_plan(operation, g, dtype, layout, forced.isa or isas()[-1], forced.algorithm or "")
+    return _conv_plan(
+        operation, geometry, dtype, layout, bare, forced.isa or isas()[-1], forced.algorithm or ""
+    )
 
 
 def plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
@@ -73,8 +90,10 @@ def refusal(operation: str, geometry: Geometry, dtype: str, layout: str) -> str:
     return ""
 
 
-def _run(how: _native.ConvPlan, first: Array, second: Array, bias: Array | None = None) -> Array:
-    return how.run(first, second, bias, threads_for(how.seconds, how.pieces, WORTH))
+def _computed(operation: str, g: ConvGeometry, layout: str, first: Array, *others: Array | None) -> Array:
+    """The result of a pass whose arrays have all axes."""
+    result: Array = prepare(operation, g, first.dtype.name, layout, False)(first, *others)
+    return result
 
 
 @lru_cache(maxsize=4096)
@@ -99,9 +118,9 @@ def _problem(g: ConvGeometry, layout: str) -> _native.Problem:
 
 @lru_cache(maxsize=4096)
 def _conv_plan(
-    operation: str, g: ConvGeometry, dtype: str, layout: str, isa: str, algorithm: str
+    operation: str, g: ConvGeometry, dtype: str, layout: str, bare: bool, isa: str, algorithm: str
 ) -> _native.ConvPlan:
-    shape = g.shapes(layout)[_RESULT[operation]]
+    shape = g.shapes(layout, bare)[OPERANDS[operation][1]]
     wide = dtype == "float64"
     how: _native.ConvPlan = loaded().ConvPlan(operation, _problem(g, layout), wide, isa, algorithm, shape)
     return how
@@ -110,7 +129,7 @@ def _conv_plan(
 @lru_cache(maxsize=4096)
 def _shown(operation: str, g: ConvGeometry, dtype: str, layout: str, isa: str, algorithm: str) -> Plan:
     """The words and figures of a native plan."""
-    how = _conv_plan(operation, g, dtype, layout, isa, algorithm)
+    how = _conv_plan(operation, g, dtype, layout, False, isa, algorithm)
     return Plan(
         "native",
         how.algorithm,
@@ -132,4 +151,5 @@ ENGINE = Engine(
     refusal=refusal,
     algorithms=ALGORITHMS,
     isas=isas(),
+    prepare=prepare,
 )

@@ -99,6 +99,8 @@ def as_needs(value: Any, gradients: Sequence[str]) -> frozenset[str]:
         Traceback (most recent call last):
         ValueError: needs names "dy", and the gradients here are "dx", "dw".
     """
+    if value is gradients:  # all of them, as by default
+        return frozenset(value)
     if not isinstance(value, (tuple, list, set, frozenset)) or not all(
         isinstance(name, str) for name in value
     ):

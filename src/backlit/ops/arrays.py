@@ -46,7 +46,7 @@ def as_array(name: str, value: Any, *, dtype: DTypeLike | None = None) -> Array:
         Traceback (most recent call last):
         TypeError: x has dtype int64, and gradients need float32 or float64: pass x.astype(np.float32).
     """
-    if type(value) is np.ndarray and value.dtype in _FLOATS and value.dtype.isnative:
+    if type(value) is np.ndarray and value.dtype in _FLOATS:  # of native byte order, as those are
         array = value
     else:
         array = _floating(name, value, _exported(name, value))

@@ -8,34 +8,68 @@ from typing import Any
 
 import numpy as np
 
-from backlit import engines
+from backlit.engines import Problem, remembered
 from backlit.geometry import ConvGeometry
 from backlit.ops.arguments import as_needs
 from backlit.ops.arrays import Array, as_array, as_upstream, check_cache, empty
+from backlit.sizes import Sizes
 
 NEEDS = ("dx", "dw", "db")
 
 
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """What the backward pass needs: the geometry, and references to the arrays that were given."""
+@dataclass(slots=True, eq=False)
+class _Cache:
+    """What the backward pass needs: the problem, and references to the arrays that were given."""
 
-    geometry: ConvGeometry
-    layout: str
-    bare: bool  # x and w came without batch and channel axes
-    x: Array  # with batch and channel axes
+    problem: Problem[ConvGeometry]
+    x: Array
     w: Array
-    b_shape: tuple[int, ...] | None  # None where no bias was given
+    biased: bool  # whether b was given
+
+    @property
+    def geometry(self) -> ConvGeometry:
+        """Sizes, stride, padding, dilation and groups."""
+        return self.problem.geometry
+
+    @property
+    def layout(self) -> str:
+        """The layout of all arrays."""
+        return self.problem.layout
 
 
-@dataclass(frozen=True, slots=True)
-class ConvCache(_Problem):
+@dataclass(slots=True, eq=False)
+class ConvCache(_Cache):
     """The cache of `conv_forward`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConvTransposeCache(_Problem):
+@dataclass(slots=True, eq=False)
+class ConvTransposeCache(_Cache):
     """The cache of `conv_transpose_forward`."""
+
+
+@remembered
+def _problem(
+    shapes: tuple[Sizes, Sizes],
+    layout: str,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    transposed: bool = False,
+    output_padding: Any = 0,
+) -> Problem[ConvGeometry]:
+    """The problem of an x and a w of these shapes."""
+    geometry = ConvGeometry.from_shapes(
+        *shapes,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        layout=layout,
+        transposed=transposed,
+        output_padding=output_padding,
+    )
+    return Problem(geometry, layout, bare=len(shapes[0]) <= 2)
 
 
 def conv_forward(
@@ -84,12 +118,10 @@ def conv_forward(
         [[-4.0, -4.0], [-4.0, -4.0]]
     """
     x, w = _arrays(x, w)
-    geometry = ConvGeometry.from_shapes(
-        x.shape, w.shape, stride=stride, padding=padding, dilation=dilation, groups=groups, layout=layout
-    )
-    cache, b = _cached(ConvCache, geometry, layout, x, w, b)
-    y = engines.run("conv_forward", geometry, layout, cache.x, cache.w, b)
-    return _bare(y, cache), cache
+    problem = _problem((x.shape, w.shape), layout, stride, padding, dilation, groups)
+    bias = None if b is None else _bias(b, problem, x.dtype)
+    y: Array = problem.run("conv_forward", x.dtype, x, w, bias)
+    return y, ConvCache(problem, x, w, b is not None)
 
 
 def conv_backward(dy: Any, cache: ConvCache, *, needs: Collection[str] = NEEDS) -> tuple[Array | None, ...]:
@@ -126,10 +158,10 @@ def conv_backward(dy: Any, cache: ConvCache, *, needs: Collection[str] = NEEDS) 
     cache = check_cache("conv", cache, ConvCache)
     dy = _upstream(dy, cache)
     wanted = as_needs(needs, NEEDS)
-    geometry, layout = cache.geometry, cache.layout
-    dx = engines.run("conv_grad_input", geometry, layout, cache.w, dy) if "dx" in wanted else None
-    dw = engines.run("conv_grad_weight", geometry, layout, cache.x, dy) if "dw" in wanted else None
-    return _gradients(dx, dw, dy, cache, wanted)
+    run = cache.problem.run
+    dx = run("conv_grad_input", dy.dtype, cache.w, dy) if "dx" in wanted else None
+    dw = run("conv_grad_weight", dy.dtype, cache.x, dy) if "dw" in wanted else None
+    return (dx, dw, _bias_gradient(dy, cache, wanted)) if cache.biased else (dx, dw)
 
 
 def conv_transpose_forward(
@@ -172,23 +204,14 @@ def conv_transpose_forward(
         [1.0, 10.0, 102.0, 20.0, 200.0]
     """
     x, w = _arrays(x, w)
-    geometry = ConvGeometry.from_shapes(
-        x.shape,
-        w.shape,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        layout=layout,
-        transposed=True,
-        output_padding=output_padding,
-    )
-    cache, b = _cached(ConvTransposeCache, geometry, layout, x, w, b)
-    y = engines.run("conv_grad_input", geometry.convolution, layout, cache.w, cache.x)
-    if b is not None:
+    problem = _problem((x.shape, w.shape), layout, stride, padding, dilation, groups, True, output_padding)
+    bias = None if b is None else _bias(b, problem, x.dtype)
+    y: Array = problem.run("conv_grad_input", x.dtype, w, x)
+    if bias is not None:
+        trailing = 0 if problem.bare or layout == "channels_last" else problem.geometry.axes
         with np.errstate(all="ignore"):
-            y += b if layout == "channels_last" else b.reshape(-1, *(1,) * geometry.axes)
-    return _bare(y, cache), cache
+            y += bias.reshape(-1, *(1,) * trailing)
+    return y, ConvTransposeCache(problem, x, w, b is not None)
 
 
 def conv_transpose_backward(
@@ -222,10 +245,10 @@ def conv_transpose_backward(
     cache = check_cache("conv_transpose", cache, ConvTransposeCache)
     dy = _upstream(dy, cache)
     wanted = as_needs(needs, NEEDS)
-    geometry, layout = cache.geometry.convolution, cache.layout
-    dx = engines.run("conv_forward", geometry, layout, dy, cache.w, None) if "dx" in wanted else None
-    dw = engines.run("conv_grad_weight", geometry, layout, dy, cache.x) if "dw" in wanted else None
-    return _gradients(dx, dw, dy, cache, wanted)
+    run = cache.problem.run
+    dx = run("conv_forward", dy.dtype, dy, cache.w, None) if "dx" in wanted else None
+    dw = run("conv_grad_weight", dy.dtype, dy, cache.x) if "dw" in wanted else None
+    return (dx, dw, _bias_gradient(dy, cache, wanted)) if cache.biased else (dx, dw)
 
 
 def _arrays(x: Any, w: Any) -> tuple[Array, Array]:
@@ -233,50 +256,28 @@ def _arrays(x: Any, w: Any) -> tuple[Array, Array]:
     return x, as_array("w", w, dtype=x.dtype)
 
 
-def _cached(
-    kind: type[Any], geometry: ConvGeometry, layout: str, x: Array, w: Array, b: Any
-) -> tuple[Any, Array | None]:
-    """The cache, and the bias as (K,) once its shape is checked."""
-    bare = x.ndim <= 2
-    b_shape: tuple[int, ...] | None = None
-    if b is not None:
-        b = as_array("b", np.asarray(b, x.dtype) if type(b) is float else b, dtype=x.dtype)
-        b_shape = b.shape
-        if b_shape != (() if bare else (geometry.out_channels,)):
-            needed = "a scalar" if bare else f"({geometry.out_channels},), one for each output channel"
-            raise ValueError(f"b has shape {b_shape}, and it has to be {needed}.")
-        b = b.reshape(-1)
-    if bare:
-        x_shape, w_shape, _ = geometry.shapes(layout)
-        x, w = x.reshape(x_shape), w.reshape(w_shape)
-    return kind(geometry, layout, bare, x, w, b_shape), b
+def _bias(b: Any, problem: Problem[ConvGeometry], dtype: np.dtype[Any]) -> Array:
+    """The bias as (K,), once its shape is known to be right."""
+    b = as_array("b", np.asarray(b, dtype) if type(b) is float else b, dtype=dtype)
+    channels = problem.geometry.out_channels
+    if b.shape != (() if problem.bare else (channels,)):
+        needed = "a scalar" if problem.bare else f"({channels},), one for each output channel"
+        raise ValueError(f"b has shape {b.shape}, and it has to be {needed}.")
+    bias: Array = b.reshape(-1)
+    return bias
 
 
-def _bare(y: Array, cache: _Problem) -> Array:
-    """The result without batch and channel axes where the input had none."""
-    return y.reshape(cache.geometry.output_size) if cache.bare else y
+def _upstream(dy: Any, cache: _Cache) -> Array:
+    """dy, once its shape and dtype are known to be the output's."""
+    return as_upstream("dy", dy, cache.problem.shapes[2], cache.x.dtype)
 
 
-def _upstream(dy: Any, cache: _Problem) -> Array:
-    """dy with batch and channel axes, once its shape and dtype are known to be the output's."""
-    shape = cache.geometry.shapes(cache.layout)[2]
-    given = as_upstream("dy", dy, cache.geometry.output_size if cache.bare else shape, cache.x.dtype)
-    return given.reshape(shape)
-
-
-def _gradients(
-    dx: Array | None, dw: Array | None, dy: Array, cache: _Problem, wanted: Collection[str]
-) -> tuple[Array | None, ...]:
-    """The gradients in the shapes of what was given, db among them when a bias was."""
-    if cache.bare:
-        dx = None if dx is None else dx.reshape(cache.geometry.input_size)
-        dw = None if dw is None else dw.reshape(cache.geometry.kernel_size)
-    if cache.b_shape is None:
-        return dx, dw
+def _bias_gradient(dy: Array, cache: _Cache, wanted: Collection[str]) -> Array | None:
+    """db, summed in float64; None where it is not wanted."""
     if "db" not in wanted:
-        return dx, dw, None
-    channel = 1 if cache.layout == "channels_first" else dy.ndim - 1
-    db = empty((cache.geometry.out_channels,), dy.dtype)
+        return None
+    db = empty(() if cache.problem.bare else (cache.geometry.out_channels,), dy.dtype)
+    channel = None if cache.problem.bare else 1 if cache.layout == "channels_first" else dy.ndim - 1
     with np.errstate(all="ignore"):
         db[...] = dy.sum(axis=tuple(axis for axis in range(dy.ndim) if axis != channel), dtype=np.float64)
-    return dx, dw, db.reshape(cache.b_shape)
+    return db

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
 
-from backlit import engines
+from backlit.engines import Problem, remembered
 from backlit.geometry import PoolGeometry
 from backlit.ops.arrays import Array, as_array, as_upstream, check_cache
-from backlit.sizes import integer
+from backlit.sizes import Sizes, integer
 
 
 @dataclass(frozen=True, slots=True)
 class MaxPoolCache:
     """What the backward pass needs: the problem, and the tap that won each window."""
 
-    geometry: PoolGeometry
-    layout: str
+    problem: Problem[PoolGeometry]
     dtype: np.dtype[Any]
     winners: Array
 
@@ -28,10 +27,32 @@ class MaxPoolCache:
 class AvgPoolCache:
     """What the backward pass needs: the problem, and the divisor of each window."""
 
-    geometry: PoolGeometry
-    layout: str
+    problem: Problem[PoolGeometry]
     dtype: np.dtype[Any]
     divisors: Array  # (*output)
+
+
+@remembered
+def _problem(
+    shapes: tuple[Sizes],
+    layout: str,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: Any,
+) -> Problem[PoolGeometry]:
+    """The problem of an x of this shape."""
+    geometry = PoolGeometry.from_shape(
+        *shapes,
+        kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+        layout=layout,
+    )
+    return Problem(geometry, layout)
 
 
 def max_pool_forward(
@@ -73,17 +94,9 @@ def max_pool_forward(
         ([[[3.0, 2.0]]], [[[0.0, 10.0, 20.0, 0.0]]])
     """
     x = as_array("x", x)
-    geometry = PoolGeometry.from_shape(
-        x.shape,
-        kernel_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        ceil_mode=ceil_mode,
-        layout=layout,
-    )
-    y, winners = engines.run("max_pool_forward", geometry, layout, x)
-    return y, MaxPoolCache(geometry, layout, x.dtype, winners)
+    problem = _problem((x.shape,), layout, kernel_size, stride, padding, dilation, ceil_mode)
+    y, winners = problem.run("max_pool_forward", x.dtype, x)
+    return y, MaxPoolCache(problem, x.dtype, winners)
 
 
 def max_pool_backward(dy: Any, cache: MaxPoolCache) -> Array:
@@ -109,8 +122,8 @@ def max_pool_backward(dy: Any, cache: MaxPoolCache) -> Array:
         [[[1.0, 0.0]]]
     """
     cache = check_cache("max_pool", cache, MaxPoolCache)
-    dy = as_upstream("dy", dy, cache.geometry.windows.shapes(cache.layout)[2], cache.dtype)
-    dx: Array = engines.run("max_pool_backward", cache.geometry, cache.layout, dy, cache.winners)
+    dy = as_upstream("dy", dy, cache.problem.shapes[2], cache.dtype)
+    dx: Array = cache.problem.run("max_pool_backward", cache.dtype, dy, cache.winners)
     return dx
 
 
@@ -151,17 +164,16 @@ def avg_pool_forward(
         ([[[2.0, 1.0]]], [[[5.0, 5.0, 10.0, 10.0]]])
     """
     x = as_array("x", x)
-    geometry = PoolGeometry.from_shape(
-        x.shape, kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode, layout=layout
-    )
+    problem = _problem((x.shape,), layout, kernel_size, stride, padding, 1, ceil_mode)
     if type(count_include_pad) is not bool:
         raise TypeError(f"count_include_pad is {count_include_pad!r}, and True or False is needed.")
     if divisor_override is not None:
-        divisors = np.full(geometry.output_size, float(integer("divisor_override", divisor_override, 1)))
+        override = float(integer("divisor_override", divisor_override, 1))
+        divisors = np.full(problem.geometry.output_size, override)
     else:
-        divisors = _divisors(geometry, count_include_pad)
-    y: Array = engines.run("avg_pool_forward", geometry, layout, x, divisors)
-    return y, AvgPoolCache(geometry, layout, x.dtype, divisors)
+        divisors = _divisors(problem.geometry, count_include_pad)
+    y: Array = problem.run("avg_pool_forward", x.dtype, x, divisors)
+    return y, AvgPoolCache(problem, x.dtype, divisors)
 
 
 def avg_pool_backward(dy: Any, cache: AvgPoolCache) -> Array:
@@ -187,11 +199,12 @@ def avg_pool_backward(dy: Any, cache: AvgPoolCache) -> Array:
         [[[0.5, 1.0, 0.5]]]
     """
     cache = check_cache("avg_pool", cache, AvgPoolCache)
-    dy = as_upstream("dy", dy, cache.geometry.windows.shapes(cache.layout)[2], cache.dtype)
-    dx: Array = engines.run("avg_pool_backward", cache.geometry, cache.layout, dy, cache.divisors)
+    dy = as_upstream("dy", dy, cache.problem.shapes[2], cache.dtype)
+    dx: Array = cache.problem.run("avg_pool_backward", cache.dtype, dy, cache.divisors)
     return dx
 
 
+@lru_cache(maxsize=256)
 def _divisors(geometry: PoolGeometry, count_include_pad: bool) -> Array:
     """The divisor of every output position (*output): positions of its window that count, at least 1."""
     counts = []
@@ -208,4 +221,5 @@ def _divisors(geometry: PoolGeometry, count_include_pad: bool) -> Array:
         first, last = (-low, size + high) if count_include_pad else (0, size)
         counts.append(np.maximum(np.minimum(start + kernel, last) - np.maximum(start, first), 0))
     divisors: Array = np.maximum(reduce(np.multiply.outer, counts), 1).astype(float)
+    divisors.flags.writeable = False  # many caches share it
     return divisors
