@@ -87,16 +87,20 @@ class BlockSums {
         const bool run = x_.strides.axis[2] == g_.inputs &&
                          last[c.taps.end - 1].offset - last[c.taps.begin].offset == c.taps.size() - 1;
         const int64_t rows = run ? c.taps.size() * g_.inputs : g_.inputs;
-        const int64_t groups = (rows + panel.shape->rows - 1) / panel.shape->rows;
+        // A share is the same rows of the sums in every rectangle, so that no two shares ever write to one place.
+        const Range share = {widths * g_.inputs * share_ / shares_, widths * g_.inputs * (share_ + 1) / shares_};
         for (int64_t i = a.taps.begin; i < a.taps.end; ++i)
             for (int64_t j = b.taps.begin; j < b.taps.end; ++j)
                 for (int64_t k = c.taps.begin; k < (run ? c.taps.begin + 1 : c.taps.end); ++k) {
+                    const Range own = common({k * g_.inputs, k * g_.inputs + rows}, share);
                     const int64_t from = g_.axis[0].taps[i].offset * x_.strides.axis[0] +
                                          g_.axis[1].taps[j].offset * x_.strides.axis[1] +
-                                         last[k].offset * x_.strides.axis[2];
-                    T* to = sums + ((i * heights + j) * widths + k) * g_.inputs * columns;
-                    for (int64_t group = groups * share_ / shares_; group < groups * (share_ + 1) / shares_; ++group) {
-                        const int64_t first = rows * group / groups, end = rows * (group + 1) / groups;
+                                         last[k].offset * x_.strides.axis[2] - k * g_.inputs;
+                    T* to = sums + (i * heights + j) * widths * g_.inputs * columns;
+                    const int64_t groups = (own.size() + panel.shape->rows - 1) / panel.shape->rows;
+                    for (int64_t group = 0; group < groups; ++group) {
+                        const int64_t first = own.begin + own.size() * group / groups,
+                                      end = own.begin + own.size() * (group + 1) / groups;
                         tile.a = x_.data + from + first;
                         tile.c = to + first * columns;
                         panel.shape->across[end - first](tile);
