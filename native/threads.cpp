@@ -127,7 +127,6 @@ bool help() {
 }
 
 void* serve(void*) {
-    pthread_setname_np(pthread_self(), "backlit");
     const FlushDenormals mode;
     for (;;) {
         const uint32_t seen = pool.posted.load();
@@ -160,6 +159,7 @@ bool start_worker() {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t thread;
     const bool started = pthread_create(&thread, &attributes, serve, nullptr) == 0;
+    if (started) pthread_setname_np(thread, "backlit");  // it never ends, so it is there to be named
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     pthread_attr_destroy(&attributes);
     return started;
