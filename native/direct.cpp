@@ -18,7 +18,8 @@ constexpr int64_t wanted_pieces = 32;        // for threads to share evenly
 template <class T>
 class PackedWeights {
   public:
-    PackedWeights(const Gather& g, const std::vector<Panel<T>>& panels, const T* w, int threads)
+    PackedWeights(const Kernels<T>& kernels, const Gather& g, const std::vector<Panel<T>>& panels, const T* w,
+                  int threads)
         : rows_(g.taps() * g.inputs), width_(width_of(panels)), buffer_(g.groups * rows_ * width_) {
         const auto count = static_cast<int64_t>(panels.size());
         const auto heights = static_cast<int64_t>(g.axis[1].taps.size()),
@@ -34,7 +35,7 @@ class PackedWeights {
                 const T* from = w + group * g.weight_group + a.number * g.weight_tap[0] + b.number * g.weight_tap[1] +
                                 c.number * g.weight_tap[2] + panel.first * g.weight_output;
                 const int64_t columns = panel.shape->columns;
-                copy_matrix(from, g.weight_input, g.weight_output, to, columns, 1, g.inputs, panel.columns);
+                copy_matrix(kernels, from, g.weight_input, g.weight_output, to, columns, 1, g.inputs, panel.columns);
                 if (panel.columns < columns)
                     for (int64_t i = 0; i < g.inputs; ++i)
                         std::fill(to + i * columns + panel.columns, to + (i + 1) * columns, T(0));
@@ -56,9 +57,16 @@ class PackedWeights {
 template <class T>
 class BlockGather {
   public:
-    BlockGather(const Gather& g, const Block& block, const View<const T>& source, const View<T>& result,
-                const PackedWeights<T>& weights, int64_t group, const T* start)
-        : g_(g), block_(block), source_(source), result_(result), weights_(weights), group_(group), start_(start) {}
+    BlockGather(const Kernels<T>& kernels, const Gather& g, const Block& block, const View<const T>& source,
+                const View<T>& result, const PackedWeights<T>& weights, int64_t group, const T* start)
+        : kernels_(kernels),
+          g_(g),
+          block_(block),
+          source_(source),
+          result_(result),
+          weights_(weights),
+          group_(group),
+          start_(start) {}
 
     void compute(const Panel<T>* first, const Panel<T>* last) const {
         for (const Interval& a : g_.axis[0].intervals)
@@ -140,7 +148,7 @@ class BlockGather {
         tile.c = scratch;
         tile.c_row = panel.shape->columns;
         kernel(tile);
-        copy_matrix(scratch, tile.c_row, 1, to, row, result_.strides.channel, rows, panel.columns);
+        copy_matrix(kernels_, scratch, tile.c_row, 1, to, row, result_.strides.channel, rows, panel.columns);
         tile.c_row = row;
     }
 
@@ -162,6 +170,7 @@ class BlockGather {
         return run ? c.size() * g_.inputs : g_.inputs;
     }
 
+    const Kernels<T>& kernels_;
     const Gather& g_;
     const Block& block_;
     const View<const T>& source_;
@@ -175,7 +184,7 @@ template <class T>
 void gather(const Gather& g, const Kernels<T>& kernels, const T* source, const T* w, const T* bias, T* result,
             int threads) {
     const std::vector<Panel<T>> panels = panels_of(kernels, g.outputs);
-    const PackedWeights<T> weights(g, panels, w, threads);
+    const PackedWeights<T> weights(kernels, g, panels, w, threads);
     const int64_t width = width_of(panels);
     Buffer<T> starts(g.groups * width);
     std::fill_n(starts.data(), g.groups * width, T(0));
@@ -210,14 +219,14 @@ void gather(const Gather& g, const Kernels<T>& kernels, const T* source, const T
         const Block& block = blocks[piece / shares % count];
         const auto compute = [&](const View<const T>& from) {
             const View<T> to = {result, view.origin + group * g.outputs * g.result.channel, view.strides};
-            const BlockGather<T> tiles(g, block, from, to, weights, group, starts.data() + group * width);
+            const BlockGather<T> tiles(kernels, g, block, from, to, weights, group, starts.data() + group * width);
             const auto total = static_cast<int64_t>(panels.size());
             const int64_t last = total * (share + 1) / shares;
             for (int64_t i = total * share / shares; i < last; i += at_once)
                 tiles.compute(&panels[i], panels.data() + std::min(i + at_once, last));
         };
         if (stage) {
-            const Staged<T> staged(g, block, source, group);
+            const Staged<T> staged(kernels, g, block, source, group);
             compute(staged.view());
         } else {
             compute({source, group * g.inputs, g.source});

@@ -117,7 +117,8 @@ class BlockSums {
 
 // One panel of a block's dy: [position of the block][column], zero in columns without a channel.
 template <class T>
-void pack_upstream(const Gather& g, const Block& block, const Panel<T>& panel, int64_t group, const T* dy, T* to) {
+void pack_upstream(const Kernels<T>& kernels, const Gather& g, const Block& block, const Panel<T>& panel, int64_t group,
+                   const T* dy, T* to) {
     const Strides& s = g.result;
     const int64_t columns = panel.shape->columns, row = block.positions[2].size();
     if (panel.columns < columns) std::fill_n(to, block.size() * columns, T(0));
@@ -126,7 +127,7 @@ void pack_upstream(const Gather& g, const Block& block, const Panel<T>& panel, i
             for (int64_t j = block.positions[1].begin; j < block.positions[1].end; ++j) {
                 const T* from = dy + n * s.batch + i * s.axis[0] + j * s.axis[1] +
                                 block.positions[2].begin * s.axis[2] + (group * g.outputs + panel.first) * s.channel;
-                copy_matrix(from, s.axis[2], s.channel, to, columns, 1, row, panel.columns);
+                copy_matrix(kernels, from, s.axis[2], s.channel, to, columns, 1, row, panel.columns);
                 to += row * columns;
             }
 }
@@ -135,7 +136,8 @@ template <class T>
 class Gradient {
   public:
     Gradient(const Gather& g, const Kernels<T>& kernels, const T* x, const T* dy)
-        : g_(g),
+        : kernels_(kernels),
+          g_(g),
           panels_(panels_of(kernels, g.outputs)),
           x_(x),
           dy_(dy),
@@ -175,7 +177,7 @@ class Gradient {
                 const auto add = [&](const View<const T>& x) {
                     for (const Panel<T>& panel : panels_) {
                         T* dy = packed.data() + block.size() * panel.start;
-                        pack_upstream(g_, block, panel, group, dy_, dy);
+                        pack_upstream(kernels_, g_, block, panel, group, dy_, dy);
                         BlockSums<T>(g_, block, x, dy).add(panel, {0, INT64_MAX}, 0, 1, mine + depth_ * panel.start);
                     }
                 };
@@ -199,7 +201,8 @@ class Gradient {
             for (const Block& block : blocks) {
                 const Buffer<T> packed(block.size() * width_);
                 parallel_for(panels, threads, [&](int64_t i) {
-                    pack_upstream(g_, block, panels_[i], group, dy_, packed.data() + block.size() * panels_[i].start);
+                    pack_upstream(kernels_, g_, block, panels_[i], group, dy_,
+                                  packed.data() + block.size() * panels_[i].start);
                 });
                 with_source(block, group, [&](const View<const T>& x) {
                     parallel_for(panels * heights * shares, threads, [&](int64_t i) {
@@ -217,7 +220,7 @@ class Gradient {
     template <class Use>
     void with_source(const Block& block, int64_t group, const Use& use) const {
         if (g_.source.channel == 1) return use({x_, group * g_.inputs, g_.source});
-        const Staged<T> staged(g_, block, x_, group);
+        const Staged<T> staged(kernels_, g_, block, x_, group);
         use(staged.view());
     }
 
@@ -240,10 +243,12 @@ class Gradient {
                       &c = g_.axis[2].taps[tap % widths];
             T* to = dw + group * g_.weight_group + a.number * g_.weight_tap[0] + b.number * g_.weight_tap[1] +
                     c.number * g_.weight_tap[2] + panel.first * g_.weight_output;
-            copy_matrix(total.data(), columns, 1, to, g_.weight_input, g_.weight_output, g_.inputs, panel.columns);
+            copy_matrix(kernels_, total.data(), columns, 1, to, g_.weight_input, g_.weight_output, g_.inputs,
+                        panel.columns);
         });
     }
 
+    const Kernels<T>& kernels_;
     const Gather& g_;
     const std::vector<Panel<T>> panels_;
     const T *x_, *dy_;

@@ -53,15 +53,14 @@ struct View {
     }
 };
 
-// to[i*to_row + j] = from[i*from_row + j*from_column] for i < rows, j < columns.
+// to[i*to_row + j*to_column] = from[i*from_row + j*from_column] for i < rows, j < columns.
 template <class T>
-void copy_matrix(const T* from, int64_t from_row, int64_t from_column, T* to, int64_t to_row, int64_t to_column,
-                 int64_t rows, int64_t columns) {
-    if (from_column == 1 && to_column == 1) {
-        for (int64_t i = 0; i < rows; ++i)
-            for (int64_t j = 0; j < columns; ++j) to[i * to_row + j] = from[i * from_row + j];
-        return;
-    }
+void copy_matrix(const Kernels<T>& kernels, const T* from, int64_t from_row, int64_t from_column, T* to, int64_t to_row,
+                 int64_t to_column, int64_t rows, int64_t columns) {
+    if (from_column == 1 && to_column == 1) return kernels.copy(from, from_row, rows, columns, to, to_row);
+    if (from_row == 1 && to_row == 1) return kernels.copy(from, from_column, columns, rows, to, to_column);
+    if (from_row == 1 && to_column == 1) return kernels.transpose(from, from_column, columns, rows, to, to_row, false);
+    if (from_column == 1 && to_row == 1) return kernels.transpose(from, from_row, rows, columns, to, to_column, false);
     constexpr int64_t edge = 16;  // small enough for both sides to stay in the first cache
     for (int64_t i0 = 0; i0 < rows; i0 += edge)
         for (int64_t j0 = 0; j0 < columns; j0 += edge)
@@ -80,7 +79,7 @@ bool collides(int64_t distance) {
 template <class T>
 class Staged {
   public:
-    Staged(const Gather& g, const Block& block, const T* source, int64_t group)
+    Staged(const Kernels<T>& kernels, const Gather& g, const Block& block, const T* source, int64_t group)
         : reads_{g.axis[0].reads(block.positions[0]), g.axis[1].reads(block.positions[1]),
                  g.axis[2].reads(block.positions[2])},
           row_(collides<T>(g.inputs * g.axis[2].reach) ? g.inputs + 16 : g.inputs),
@@ -99,7 +98,7 @@ class Staged {
                 for (int64_t j = reads_[1].begin; j < reads_[1].end; ++j) {
                     const T* from = source + n * s.batch + i * s.axis[0] + j * s.axis[1] + reads_[2].begin * s.axis[2] +
                                     group * g.inputs * s.channel;
-                    copy_matrix(from, s.axis[2], s.channel, to, row_, 1, reads_[2].size(), g.inputs);
+                    copy_matrix(kernels, from, s.axis[2], s.channel, to, row_, 1, reads_[2].size(), g.inputs);
                     to += reads_[2].size() * row_;
                 }
     }

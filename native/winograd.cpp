@@ -48,12 +48,12 @@ void transform_weights(const Kernels<float>& kernels, const Filters& f, const fl
                     std::copy_n(from + r * f.step + t * f.tap, used, gathered + (r * 9 + t) * width);
         } else if (f.step == 1) {
             for (int64_t t = 0; t < 9; ++t)
-                winograd.transpose(from + t * f.tap, f.lane, used, count, gathered + t * width, 9 * width, false);
+                kernels.transpose(from + t * f.tap, f.lane, used, count, gathered + t * width, 9 * width, false);
         } else if (f.step == 9) {
-            winograd.transpose(from, f.lane, used, 9 * count, gathered, width, false);
+            kernels.transpose(from, f.lane, used, 9 * count, gathered, width, false);
         } else {
             for (int64_t r = 0; r < count; ++r)
-                winograd.transpose(from + r * f.step, f.lane, used, 9, gathered + r * 9 * width, width, false);
+                kernels.transpose(from + r * f.step, f.lane, used, 9, gathered + r * 9 * width, width, false);
         }
         winograd.filters(gathered, count, width, f.flipped, result + (s - first) * width, point);
     }

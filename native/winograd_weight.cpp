@@ -78,7 +78,7 @@ void write(const Correlation& c, int64_t group, int64_t input, int64_t output, c
     } else {
         Buffer<float> taps(rows * 9 * width);
         c.kernels.winograd.weights({sums, point, width, rows, width, taps.data(), 9 * width, width, false});
-        c.kernels.winograd.transpose(taps.data(), width, rows * 9, columns, to, s.filter, add);
+        c.kernels.transpose(taps.data(), width, rows * 9, columns, to, s.filter, add);
     }
 }
 

@@ -5,7 +5,7 @@
 #include "table.h"
 
 #include "tile.inl"
-#include "transpose.inl"
+#include "matrix.inl"
 #include "window.inl"
 
 #include "depthwise.inl"
@@ -31,6 +31,8 @@ constexpr Kernels<T> kernels() {
 #endif
     table.shape[table.shapes++] = tile_shape<T, lanes, 1, narrow>();
     table.shape[table.shapes++] = tile_shape<T, lanes, 2, wide>();
+    table.copy = copy_matrix<T, lanes>;
+    table.transpose = transpose_matrix<T, lanes>;
     if constexpr (sizeof(T) == 4) table.winograd = winograd_kernels<T, lanes>();
     depthwise_kernels<T, lanes>(table);
     pool_kernels<T, lanes>(table);

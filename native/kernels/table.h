@@ -90,8 +90,6 @@ struct WinogradKernels {
     // Weights (steps, 9, width), width a multiple of lanes, to (36, steps, width) with the points `point` apart.
     void (*filters)(const T* weights, int64_t steps, int64_t width, bool flipped, T* result, int64_t point);
     void (*weights)(const WinogradGradient<T>&);
-    // to[j, i] (+)= from[i, j] for i below `rows` and j below `columns`.
-    void (*transpose)(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row, bool add);
 };
 
 // Neighbouring pixels of channels-last arrays that read alike: pixel p reads, at row r and column t of its window, the
@@ -131,6 +129,10 @@ struct Kernels {
     int lanes;   // of the widest vector
     int shapes;  // how many there are, the narrowest first
     TileShape<T> shape[most_shapes];
+    // to[i, j] = from[i, j] for i below `rows` and j below `columns`.
+    void (*copy)(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row);
+    // to[j, i] (+)= from[i, j] for i below `rows` and j below `columns`.
+    void (*transpose)(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row, bool add);
     WinogradKernels<T> winograd;  // float only
 
     // Depthwise. out = init + sum over the window of in * weight[tap]; weights are (taps, channels), init may be null.

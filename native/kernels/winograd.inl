@@ -308,8 +308,7 @@ constexpr WinogradKernels<T> winograd_kernels() {
             transform_strip<T, lanes, GradientTransform>,
             invert_strip<T, lanes>,
             transform_filters<T, lanes>,
-            invert_gradient<T, lanes>,
-            transpose_matrix<T, lanes>};
+            invert_gradient<T, lanes>};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Transposes: of a square of registers, and of a matrix in memory by such squares.
+// Copies and transposes of matrices: of a square of registers, and of a matrix in memory by such squares.
 
 namespace backlit {
 namespace {
@@ -31,7 +31,12 @@ struct HighBlocks {  // the odd blocks
 
 template <class Pick, class V, int... i>
 BACKLIT_INLINE V shuffle(V a, V b, Indices<i...>) {
+#if defined(__clang__) || __GNUC__ >= 12
     return __builtin_shufflevector(a, b, Pick::at(i)...);
+#else
+    using Index = decltype(a < b);  // integers as wide as the lanes
+    return __builtin_shuffle(a, b, Index{Pick::at(i)...});
+#endif
 }
 template <template <int> class Pick, int lanes, class V>
 BACKLIT_INLINE V shuffle(V a, V b) {
@@ -58,18 +63,21 @@ BACKLIT_INLINE void exchange_blocks(V (&row)[lanes]) {
 template <class T, int lanes>
 BACKLIT_INLINE void transpose(Vector<T, lanes> (&row)[lanes]) {
     using V = Vector<T, lanes>;
-    static_assert(sizeof(T) == 4 && lanes >= 4, "squares of four by four are exchanged first");
+    if constexpr (sizeof(T) == 8) {
+        exchange_blocks<lanes, 1>(row);
+    } else {  // squares of four by four first
 #pragma GCC unroll 4
-    for (int i = 0; i < lanes; i += 4) {
-        const V ones[4] = {shuffle<LowOnes, lanes>(row[i], row[i + 1]), shuffle<HighOnes, lanes>(row[i], row[i + 1]),
-                           shuffle<LowOnes, lanes>(row[i + 2], row[i + 3]),
-                           shuffle<HighOnes, lanes>(row[i + 2], row[i + 3])};
-        row[i] = shuffle<LowTwos, lanes>(ones[0], ones[2]);
-        row[i + 1] = shuffle<HighTwos, lanes>(ones[0], ones[2]);
-        row[i + 2] = shuffle<LowTwos, lanes>(ones[1], ones[3]);
-        row[i + 3] = shuffle<HighTwos, lanes>(ones[1], ones[3]);
+        for (int i = 0; i < lanes; i += 4) {
+            const V ones[4] = {
+                shuffle<LowOnes, lanes>(row[i], row[i + 1]), shuffle<HighOnes, lanes>(row[i], row[i + 1]),
+                shuffle<LowOnes, lanes>(row[i + 2], row[i + 3]), shuffle<HighOnes, lanes>(row[i + 2], row[i + 3])};
+            row[i] = shuffle<LowTwos, lanes>(ones[0], ones[2]);
+            row[i + 1] = shuffle<HighTwos, lanes>(ones[0], ones[2]);
+            row[i + 2] = shuffle<LowTwos, lanes>(ones[1], ones[3]);
+            row[i + 3] = shuffle<HighTwos, lanes>(ones[1], ones[3]);
+        }
+        exchange_blocks<lanes, 4>(row);
     }
-    exchange_blocks<lanes, 4>(row);
 }
 
 // The first `count` of the lanes; the others are zero.
@@ -101,6 +109,16 @@ BACKLIT_INLINE void store_first(T* to, Vector<T, lanes> value, int64_t count) {
         __builtin_memcpy(to, from, half * sizeof(T));
         to += half;
         from += half;
+    }
+}
+
+// to[i, j] = from[i, j] for i below `rows` and j below `columns`.
+template <class T, int lanes>
+void copy_matrix(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row) {
+    const int64_t whole = columns / lanes * lanes;
+    for (int64_t i = 0; i < rows; ++i, from += from_row, to += to_row) {
+        for (int64_t j = 0; j < whole; j += lanes) store<T, lanes>(to + j, load<T, lanes>(from + j));
+        if (whole < columns) store_first<T, lanes>(to + whole, load_first<T, lanes>(from + whole, columns - whole), columns - whole);
     }
 }
 
