@@ -98,12 +98,12 @@ class BlockGather {
         tile.a_row = along == 0 ? source_.strides.batch : g_.axis[along - 1].reach * source_.strides.axis[along - 1];
         tile.a_step = 1;
         tile.c_row = along == 0 ? result_.strides.batch : result_.strides.axis[along - 1];
-        std::vector<int64_t> sources, rows_of_weights, weights[2];
+        std::vector<int64_t> sources, rows_of_weights, weights;
         tile.steps = segments(a.taps, b.taps, c.taps, sources, rows_of_weights);
         tile.segments = static_cast<int64_t>(sources.size());
         tile.a_offset = sources.data();
-        for (int i = 0; i < 2; ++i)  // the panels are all of one width, but for the last
-            for (int64_t row : rows_of_weights) weights[i].push_back(row * (i ? last - 1 : first)->shape->columns);
+        for (const Panel<T>* panel = first; panel < last; ++panel)
+            for (int64_t row : rows_of_weights) weights.push_back(row * panel->shape->columns);
 
         const int64_t rows = ranges[along].size(), groups = (rows + most - 1) / most;
         Range outer[4] = {ranges[0], ranges[1], ranges[2], ranges[3]};
@@ -121,7 +121,7 @@ class BlockGather {
                                 fetch(from + end * tile.a_row, tile, rows * (group + 2) / groups - end);
                             for (const Panel<T>* panel = first; panel < last; ++panel) {
                                 tile.c = to + begin * tile.c_row + panel->first * result_.strides.channel;
-                                tile.b_offset = weights[panel == last - 1].data();
+                                tile.b_offset = weights.data() + (panel - first) * tile.segments;
                                 run(*panel, tile, end - begin);
                             }
                         }

@@ -18,15 +18,18 @@ struct Panel {
     const TileShape<T>* shape;
 };
 
-// `channels` in panels of the widest shape, and of the narrowest that suffices for the rest.
+// `channels` in panels of the widest shape, then of narrower ones, so that few columns stay empty.
 template <class T>
 std::vector<Panel<T>> panels_of(const Kernels<T>& kernels, int64_t channels) {
     std::vector<Panel<T>> panels;
     for (int64_t first = 0, start = 0; first < channels;) {
+        const int64_t left = channels - first;
         int s = 0;
-        while (s + 1 < kernels.shapes && kernels.shape[s].columns < channels - first) ++s;
+        while (s + 1 < kernels.shapes && kernels.shape[s].columns < left) ++s;
+        // Of several vectors a quarter may stay empty; one vector is as fast as a narrower one.
+        if (kernels.shape[s].columns > kernels.lanes && left * 4 <= kernels.shape[s].columns * 3) --s;
         const TileShape<T>& shape = kernels.shape[s];
-        const int64_t left = channels - first, columns = left < shape.columns ? left : shape.columns;
+        const int64_t columns = left < shape.columns ? left : shape.columns;
         panels.push_back({first, columns, start, &shape});
         first += columns;
         start += shape.columns;

@@ -50,7 +50,7 @@ int64_t tiles_until(double end, const TileShape<T>& shape) {
 template <class T>
 double measure_peak(const Isa& isa, int threads, double seconds) {
     const Kernels<T>& kernels = kernels_of<T>(isa);
-    const TileShape<T>& shape = kernels.shape[kernels.shapes - 1];
+    const TileShape<T>& shape = kernels.shape[kernels.tall];
     double best = 0;
     for (int run = 0; run < runs; ++run) {
         std::atomic<int64_t> tiles{0};

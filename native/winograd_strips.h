@@ -58,7 +58,7 @@ struct Panels {
     int64_t channels, lanes, wide;
 
     Panels(int64_t channels, const Kernels<float>& kernels)
-        : channels(channels), lanes(kernels.lanes), wide(kernels.shape[kernels.shapes - 1].columns) {}
+        : channels(channels), lanes(kernels.lanes), wide(kernels.shape[kernels.tall].columns) {}
 
     int64_t count() const { return divide_up(channels, wide); }
     int64_t padded() const { return divide_up(channels, lanes) * lanes; }  // channels in whole vectors
@@ -69,7 +69,7 @@ struct Panels {
 
 // The micro-tiles whose columns are the width of a panel: one or two vectors.
 inline const TileShape<float>& shape_of(const Kernels<float>& kernels, int64_t width) {
-    return kernels.shape[width == kernels.lanes ? kernels.shapes - 2 : kernels.shapes - 1];
+    return kernels.shape[width == kernels.lanes ? kernels.tall - 1 : kernels.tall];
 }
 
 alignas(64) inline constexpr float winograd_zeros[64] = {};

@@ -15,8 +15,9 @@
 namespace backlit {
 namespace {
 
-// Every width down to four floats or two doubles, one vector wide, and the widest also two vectors wide, as that loads
-// least for the arithmetic it does; the rows are what the registers hold besides b and the broadcast.
+// Every width down to four floats or two doubles, one vector wide; two vectors wide, as that loads little for the
+// arithmetic it does; and four where the registers allow, as that writes whole rows of a result and loads least. The rows
+// are what the registers hold besides b and the broadcast.
 template <class T>
 constexpr Kernels<T> kernels() {
     constexpr int lanes = BACKLIT_BYTES / sizeof(T);
@@ -30,7 +31,11 @@ constexpr Kernels<T> kernels() {
     table.shape[table.shapes++] = tile_shape<T, lanes / 2, 1, narrow>();
 #endif
     table.shape[table.shapes++] = tile_shape<T, lanes, 1, narrow>();
+    table.tall = table.shapes;
     table.shape[table.shapes++] = tile_shape<T, lanes, 2, wide>();
+#if BACKLIT_REGISTERS == 32
+    table.shape[table.shapes++] = tile_shape<T, lanes, 4, 7>();
+#endif
     table.copy = copy_matrix<T, lanes>;
     table.transpose = transpose_matrix<T, lanes>;
     if constexpr (sizeof(T) == 4) table.winograd = winograd_kernels<T, lanes>();

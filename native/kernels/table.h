@@ -39,7 +39,7 @@ struct TileShape {
     TileKernel<T> across[most_rows + 1];  // a_row is 1: the rows are contiguous, the steps are anywhere
 };
 
-constexpr int most_shapes = 4;
+constexpr int most_shapes = 5;
 
 // Tiles in the longest strip: their 58 columns and the transforms of these stay in the first cache.
 constexpr int winograd_strip = 14;
@@ -128,6 +128,7 @@ template <class T>
 struct Kernels {
     int lanes;   // of the widest vector
     int shapes;  // how many there are, the narrowest first
+    int tall;    // the shape of two vectors, whose tiles have the most rows for their width
     TileShape<T> shape[most_shapes];
     // to[i, j] = from[i, j] for i below `rows` and j below `columns`.
     void (*copy)(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row);
