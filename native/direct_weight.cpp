@@ -26,11 +26,10 @@ class BlockSums {
     BlockSums(const Gather& g, const Block& block, const View<const T>& x, const T* dy)
         : g_(g), block_(block), x_(x), dy_(dy) {}
 
-    // Add the block's part of the taps `heights` of the middle axis, and of a share of the rows of each, to the sums of
-    // a panel.
-    void add(const Panel<T>& panel, Range heights, int64_t share, int64_t shares, T* sums) {
-        share_ = share;
-        shares_ = shares;
+    // Add the block's part of some taps of the middle axis, and of some (tap, channel) rows of the last, to the sums of
+    // a panel. Calls for different rows may run side by side.
+    void add(const Panel<T>& panel, Range heights, Range rows, T* sums) {
+        rows_ = rows;
         for (const Interval& a : g_.axis[0].intervals)
             for (const Interval& b : g_.axis[1].intervals)
                 for (const Interval& c : g_.axis[2].intervals)
@@ -86,33 +85,30 @@ class BlockSums {
         // Neighbouring taps whose channels lie one after the other in x are one run of rows.
         const bool run = x_.strides.axis[2] == g_.inputs &&
                          last[c.taps.end - 1].offset - last[c.taps.begin].offset == c.taps.size() - 1;
-        const int64_t rows = run ? c.taps.size() * g_.inputs : g_.inputs;
-        // A share is the same rows of the sums in every rectangle, so that no two shares ever write to one place.
-        const Range share = {widths * g_.inputs * share_ / shares_, widths * g_.inputs * (share_ + 1) / shares_};
-        for (int64_t i = a.taps.begin; i < a.taps.end; ++i)
-            for (int64_t j = b.taps.begin; j < b.taps.end; ++j)
-                for (int64_t k = c.taps.begin; k < (run ? c.taps.begin + 1 : c.taps.end); ++k) {
-                    const Range own = common({k * g_.inputs, k * g_.inputs + rows}, share);
+        for (int64_t k = c.taps.begin; k < c.taps.end; k += run ? c.taps.size() : 1) {
+            const Range mine = common(rows_, {k * g_.inputs, (run ? c.taps.end : k + 1) * g_.inputs});
+            const int64_t rows = mine.size(), groups = (rows + panel.shape->rows - 1) / panel.shape->rows;
+            for (int64_t i = a.taps.begin; i < a.taps.end; ++i)
+                for (int64_t j = b.taps.begin; j < b.taps.end; ++j) {
                     const int64_t from = g_.axis[0].taps[i].offset * x_.strides.axis[0] +
                                          g_.axis[1].taps[j].offset * x_.strides.axis[1] +
-                                         last[k].offset * x_.strides.axis[2] - k * g_.inputs;
-                    T* to = sums + (i * heights + j) * widths * g_.inputs * columns;
-                    const int64_t groups = (own.size() + panel.shape->rows - 1) / panel.shape->rows;
+                                         last[k].offset * x_.strides.axis[2] + mine.begin - k * g_.inputs;
+                    T* to = sums + ((i * heights + j) * widths * g_.inputs + mine.begin) * columns;
                     for (int64_t group = 0; group < groups; ++group) {
-                        const int64_t first = own.begin + own.size() * group / groups,
-                                      end = own.begin + own.size() * (group + 1) / groups;
+                        const int64_t first = rows * group / groups, end = rows * (group + 1) / groups;
                         tile.a = x_.data + from + first;
                         tile.c = to + first * columns;
                         panel.shape->across[end - first](tile);
                     }
                 }
+        }
     }
 
     const Gather& g_;
     const Block& block_;
     const View<const T>& x_;
     const T* dy_;
-    int64_t share_ = 0, shares_ = 1;
+    Range rows_;
 };
 
 // One panel of a block's dy: [position of the block][column], zero in columns without a channel.
@@ -178,7 +174,8 @@ class Gradient {
                     for (const Panel<T>& panel : panels_) {
                         T* dy = packed.data() + block.size() * panel.start;
                         pack_upstream(kernels_, g_, block, panel, group, dy_, dy);
-                        BlockSums<T>(g_, block, x, dy).add(panel, {0, INT64_MAX}, 0, 1, mine + depth_ * panel.start);
+                        BlockSums<T>(g_, block, x, dy)
+                            .add(panel, {0, INT64_MAX}, {0, INT64_MAX}, mine + depth_ * panel.start);
                     }
                 };
                 with_source(block, group, add);
@@ -196,7 +193,8 @@ class Gradient {
             T* mine = sums.data() + depth_ * (i / panels * width_ + panels_[i % panels].start);
             std::fill_n(mine, depth_ * panels_[i % panels].shape->columns, T(0));
         });
-        const int64_t shares = std::clamp<int64_t>(most_chunks / (panels * heights), 1, g_.inputs / most_rows + 1);
+        const int64_t rows = static_cast<int64_t>(g_.axis[2].taps.size()) * g_.inputs;
+        const int64_t shares = std::clamp<int64_t>(most_chunks / (panels * heights), 1, rows / most_rows + 1);
         for (int64_t group = 0; group < g_.groups; ++group)
             for (const Block& block : blocks) {
                 const Buffer<T> packed(block.size() * width_);
@@ -207,9 +205,9 @@ class Gradient {
                 with_source(block, group, [&](const View<const T>& x) {
                     parallel_for(panels * heights * shares, threads, [&](int64_t i) {
                         const Panel<T>& panel = panels_[i / shares / heights];
-                        const int64_t height = i / shares % heights;
+                        const int64_t height = i / shares % heights, share = i % shares;
                         BlockSums<T>(g_, block, x, packed.data() + block.size() * panel.start)
-                            .add(panel, {height, height + 1}, i % shares, shares,
+                            .add(panel, {height, height + 1}, {rows * share / shares, rows * (share + 1) / shares},
                                  sums.data() + depth_ * (group * width_ + panel.start));
                     });
                 });
