@@ -15,6 +15,7 @@ import pytest
 import backlit as bl
 from backlit import trial
 from backlit.bench import (
+    Machine,
     Row,
     Timing,
     cases,
@@ -208,7 +209,7 @@ class Clocked:
         first = seconds[0]
         self.contender = Contender(side, layout, lambda: (first, 1), self._samples)
 
-    def _samples(self, calls: int, count: int) -> list[float]:
+    def _samples(self, calls: int, count: int, limit: float) -> list[float]:
         self._log.append(self._name)
         return [next(self._seconds)] * count
 
@@ -246,8 +247,12 @@ def test_turns_keep_the_faster_layout_and_give_up_the_slower() -> None:
 
 def test_samples_leave_the_first_series_out() -> None:
     calls = []
-    taken = trial.samples(lambda: calls.append(0), calls=4, count=3)
+    taken = trial.samples(lambda: calls.append(0), calls=4, count=3, limit=math.inf)
     assert (len(taken), len(calls)) == (3, 16)
+
+
+def test_samples_end_with_the_time_but_not_without_one() -> None:
+    assert len(trial.samples(lambda: None, calls=1, count=1000, limit=0)) == 1
 
 
 def test_one_call_asks_for_as_many_calls_as_last_long_enough() -> None:
@@ -339,6 +344,13 @@ def test_bench_measures_the_machine_with_the_native_module() -> None:
         )
     )
     assert (peaks[0] is not None) == module.available()
+
+
+@pytest.mark.parametrize(("granted", "warned"), [(None, False), (1.0, False), (0.95, False), (0.5, True)])
+def test_machine_warns_where_other_programs_run(granted: float | None, warned: bool) -> None:
+    warning = Machine("a processor", 4, 400.0, 50.0, granted).warning
+    assert bool(warning) == warned
+    assert not warned or "threads got 50 % of the processor time that they asked for" in warning
 
 
 @pytest.mark.native

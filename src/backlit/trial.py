@@ -26,13 +26,17 @@ def operands(shapes: tuple[tuple[int, ...], ...]) -> tuple[NDArray[np.float32], 
     return tuple(rng.standard_normal(shape, np.float32) for shape in shapes)
 
 
-def samples(run: Callable[[], Any], calls: int, count: int) -> list[float]:
-    """Seconds of one call of `run`, each the mean of `calls` calls in a row, so many times.
+def samples(run: Callable[[], Any], calls: int, count: int, limit: float) -> list[float]:
+    """Seconds of one call of `run`, each the mean of `calls` calls in a row, `count` times or until the time is over.
 
     One series goes before that is not counted: it brings the arrays back into the caches, and wakes the threads.
+
+    Args:
+        limit: seconds after which no other series begins, but at least one is counted.
     """
-    taken = []
-    for _ in range(count + 1):
+    taken: list[float] = []
+    end = time.perf_counter() + limit
+    while len(taken) <= count and (len(taken) < 2 or time.perf_counter() < end):
         start = time.perf_counter()
         for _ in range(calls):
             run()
@@ -40,7 +44,7 @@ def samples(run: Callable[[], Any], calls: int, count: int) -> list[float]:
     return taken[1:]
 
 
-def one_call(run: Callable[[], Any], shortest: float = 2e-3) -> tuple[float, int]:
+def one_call(run: Callable[[], Any], shortest: float = 5e-4) -> tuple[float, int]:
     """About how many seconds a call takes once it is warm, and how many calls together last long enough to be timed.
 
     Args:

@@ -67,7 +67,7 @@ def report_bench(
 
     def begin(machine: Machine, rival: str) -> None:
         begun.append((machine, rival))
-        table.head(str(machine), rival)
+        table.head(str(machine), rival, machine.warning)
 
     rows: list[Row] = []
     layouts = LAYOUTS if layout is None else (layout,)

@@ -23,10 +23,12 @@ class Timing:
     Args:
         seconds: the median of one call.
         layout: the layout or memory format that was faster.
+        fastest: seconds of the fastest call, which a busy machine disturbs least; None where it was not noted.
     """
 
     seconds: float
     layout: str
+    fastest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Row:
             "kind": kind(self.geometry),
             "pass": self.name,
             "threads": self.threads,
-            "ms": 1e3 * self.ours.seconds,
+            "ms": _ms(self.ours.seconds),
+            "fastest_ms": _ms(self.ours.fastest),
             "gflops": self.gflops,
             "peak_share": self.share,
             "algorithm": self.algorithm,
@@ -94,7 +97,8 @@ class Row:
                 f"torch_{side}_{what}": value
                 for side, timing in (("called", self.called), ("kept", self.kept))
                 for what, value in (
-                    ("ms", timing and 1e3 * timing.seconds),
+                    ("ms", timing and _ms(timing.seconds)),
+                    ("fastest_ms", timing and _ms(timing.fastest)),
                     ("format", timing and timing.layout),
                     ("ratio", self.ratio(side)),
                 )
@@ -103,6 +107,10 @@ class Row:
             "note": self.note,
             "trouble": self.trouble,
         }
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1e3 * seconds
 
 
 def operations(geometry: ConvGeometry) -> float:

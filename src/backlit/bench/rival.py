@@ -75,9 +75,9 @@ class Rival:
         reply = self._ask(do="one_call", **{"pass": name, "format": memory_format})
         return reply["seconds"], reply["calls"]
 
-    def samples(self, name: str, memory_format: str, calls: int, count: int) -> list[float]:
+    def samples(self, name: str, memory_format: str, calls: int, count: int, limit: float) -> list[float]:
         """As `trial.samples`, there."""
-        request = {"pass": name, "format": memory_format, "calls": calls, "count": count}
+        request = {"pass": name, "format": memory_format, "calls": calls, "count": count, "limit": limit}
         taken: list[float] = self._ask(do="samples", **request)["seconds"]
         return taken
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from backlit.trial import PASSES, one_call, samples
 
 _FRAMEWORKS = ("torch",)
 _OURS = "ours"
+_GRANTED = 0.9  # of the processor time: what is missing otherwise is the clock's and the measurement's own
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,15 @@ class Machine:
         threads: how many each side may use.
         peak: GFLOP/s in float32 of so many threads, measured; None without the native module.
         bandwidth: GB/s between the memory and so many threads, measured; None likewise.
+        granted: the share of the processor time that so many threads asked for and got while the peak was measured;
+            None likewise. Far below 1, other programs were running.
     """
 
     processor: str
     threads: int
     peak: float | None
     bandwidth: float | None
+    granted: float | None
 
     def __str__(self) -> str:
         facts = [self.processor, f"{self.threads} thread{'s' * (self.threads > 1)}"]
@@ -48,6 +53,16 @@ class Machine:
         if self.bandwidth is not None:
             facts.append(f"memory {self.bandwidth:.0f} GB/s")
         return ", ".join(facts)
+
+    @property
+    def warning(self) -> str:
+        """A sentence where other programs take so much that no time can be trusted; else ""."""
+        if self.granted is None or self.granted >= _GRANTED:
+            return ""
+        return (
+            f"Other programs are running: threads got {100 * self.granted:.0f} % of the processor time that they asked "
+            f"for. Times are too long, and ratios uncertain."
+        )
 
 
 def machine() -> Machine:
@@ -58,11 +73,15 @@ def machine() -> Machine:
         True
     """
     threads = engines.get_num_threads()
+    start, used = time.perf_counter(), time.process_time()
+    peak = module.peak(threads)
+    asked = threads * (time.perf_counter() - start)
+    granted = None if peak is None else (time.process_time() - used) / asked
     try:
         bandwidth = module.bandwidth(threads)
     except MemoryError:
         bandwidth = None
-    return Machine(_processor(), threads, module.peak(threads), bandwidth)
+    return Machine(_processor(), threads, peak, bandwidth, granted)
 
 
 def run_bench(
@@ -152,7 +171,9 @@ def _rows(
             except RivalError as error:
                 note = f"{error}."
         best = best or take_turns(_ours(problems, name), seconds)
-        times = {side: Timing(winner.seconds, winner.layout) for side, winner in best.items()}
+        times = {
+            side: Timing(winner.seconds, winner.layout, min(winner.taken)) for side, winner in best.items()
+        }
         layout = times[_OURS].layout
         yield Row(
             geometry=case.geometry,

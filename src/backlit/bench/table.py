@@ -108,12 +108,14 @@ class Table:
         self._layer = Column("layer", -width, lambda row: str(row.geometry))
         self._last: Any = None
 
-    def head(self, machine: str, rival: str) -> None:
+    def head(self, machine: str, rival: str, warning: str = "") -> None:
         """What precedes the rows."""
         import backlit
 
         self._write(" against ".join(name for name in (f"backlit {backlit.__version__}", rival) if name))
         self._write(machine)
+        if warning:
+            self._write(f"WARNING: {warning}")
         self._write("")
         if self._console is None:
             self._line([column.title for column in self._all()])

@@ -15,6 +15,7 @@ _HOPELESS = (
     1.3  # times its process's fastest: after two turns the slower one of two layouts is not timed any more
 )
 _TRIALS = 2
+_OVERTIME = 3  # times as long as planned: no turn lasts longer, should calls turn out to be slower
 
 
 @dataclass
@@ -25,14 +26,14 @@ class Contender:
         side: the process it runs in, by name; those of one side stand next to one another.
         layout: the layout or memory format.
         one_call: -> (seconds of a call, calls that are timed together).
-        samples: (calls, count) -> so many times the seconds of a call.
+        samples: (calls, count, limit) -> so many times the seconds of a call, as `trial.samples`.
         taken: what has been measured.
     """
 
     side: str
     layout: str
     one_call: Callable[[], tuple[float, int]]
-    samples: Callable[[int, int], list[float]]
+    samples: Callable[[int, int, float], list[float]]
     taken: list[float] = field(default_factory=list)
 
     @property
@@ -67,5 +68,5 @@ def take_turns(
                 members[:] = [c for c in members if c.seconds <= _HOPELESS * fastest]
             sleep(PAUSE)
             for contender in members:
-                contender.taken += contender.samples(*pace[id(contender)])
+                contender.taken += contender.samples(*pace[id(contender)], _OVERTIME * seconds / ROUNDS)
     return {side: min(members, key=lambda c: c.seconds) for side, members in sides}

@@ -8,7 +8,8 @@ follow:
     {"do": "open", "shapes": [x, w, y], "options": {...}}       -> {"formats": [...]}
     {"do": "run", "pass": "dx", "format": f}                    -> {"shape": [...]}, then float32 bytes
     {"do": "one_call", "pass": "dx", "format": f}               -> {"seconds": s, "calls": n}
-    {"do": "samples", "pass": "dx", "format": f, "calls": n, "count": m}   -> {"seconds": [...]}
+    {"do": "samples", "pass": "dx", "format": f, "calls": n, "count": m, "limit": s}
+                                                                -> {"seconds": [...]}
 
 What goes wrong is answered with {"error": sentence}.
 """
@@ -80,7 +81,7 @@ def answer(
     if request["do"] == "one_call":
         seconds, calls = one_call(run)
         return problem, {"seconds": seconds, "calls": calls}, b""
-    return problem, {"seconds": samples(run, request["calls"], request["count"])}, b""
+    return problem, {"seconds": samples(run, request["calls"], request["count"], request["limit"])}, b""
 
 
 def serve(torch: Any, requests: BinaryIO, answers: BinaryIO) -> None:
