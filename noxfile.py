@@ -46,7 +46,7 @@ def full(session: nox.Session) -> None:
     session.install(*COMPARED)
     session.install(".[all,test]")
     environment = {"HYPOTHESIS_PROFILE": "full"}
-    session.run("pytest", "--require=torch,browser,native", *session.posargs, env=environment)
+    session.run("pytest", "--require=torch,onnx,browser,native", *session.posargs, env=environment)
 
 
 # Kind of sanitizer -> -fsanitize=, the library of its run time, and how it is set up. CPython frees nothing at its end,

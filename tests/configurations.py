@@ -64,6 +64,55 @@ def conv_geometries(
 
 
 @st.composite
+def wide_conv_geometries(draw: st.DrawFn) -> ConvGeometry:
+    """A valid geometry of up to 40 channels and of enough positions that no vector or tile is too long for it."""
+    axes = draw(st.integers(1, 3))
+    size = {1: 80, 2: 20, 3: 7}[axes]
+
+    def each(low: int, high: int) -> Any:
+        return draw(st.tuples(*[st.integers(low, high)] * axes))
+
+    groups = draw(st.sampled_from([1, 1, 1, 2, 4, 20]))
+    stride, dilation = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from([1, 1, 2]))
+    try:
+        return ConvGeometry(
+            draw(st.integers(1, 3)),
+            groups * draw(st.integers(1, 40 // groups)),
+            groups * draw(st.integers(1, 40 // groups)),
+            each(1, size),
+            each(1, 5),
+            stride,
+            tuple(zip(each(-1, 3), each(-1, 3), strict=True)),
+            dilation,
+            groups,
+            draw(st.integers(0, 3)) == 0,
+        )
+    except ValueError:
+        assume(False)
+        raise
+
+
+@st.composite
+def winograd_geometries(draw: st.DrawFn) -> ConvGeometry:
+    """A 3x3 convolution of stride 1 of any size, from one output up to several tiles and blocks of channels."""
+    height, width = draw(st.integers(1, 22)), draw(st.integers(1, 22))
+    pads = draw(st.tuples(*[st.tuples(st.integers(-1, 3), st.integers(-1, 3))] * 2))
+    try:
+        return ConvGeometry(
+            draw(st.integers(1, 4)),
+            draw(st.integers(1, 80)),
+            draw(st.integers(1, 80)),
+            (height, width),
+            (3, 3),
+            1,
+            draw(st.sampled_from([((1, 1), (1, 1)), pads])),
+        )
+    except ValueError:
+        assume(False)
+        raise
+
+
+@st.composite
 def pool_geometries(draw: st.DrawFn, dilated: bool = True, pytorch: bool = False) -> PoolGeometry:
     """A valid pool; those that have no output are drawn again.
 

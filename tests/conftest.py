@@ -47,9 +47,14 @@ def _missing_browser() -> str:
     return "" if _chromium() else "there is no chromium, chromium-browser or google-chrome on PATH"
 
 
+def _missing_onnx() -> str:
+    return "" if importlib.util.find_spec("onnx") else "onnx is not installed"
+
+
 # Marker -> what is missing for the tests that have it, or "". pyproject.toml describes each marker.
 TOOLS: dict[str, Callable[[], str]] = {
     "torch": _missing_torch,
+    "onnx": _missing_onnx,
     "browser": _missing_browser,
     "native": module.why_unavailable,
 }
@@ -95,6 +100,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"skipped, though --require {','.join(required)} was given: {report.longrepr}"
     return report
+
+
+def pytest_report_header() -> str:
+    """The instruction sets that the native engine is tested on here."""
+    return f"native instruction sets: {', '.join(native.isas()) or 'none, as ' + native.why_unavailable()}"
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -149,5 +149,58 @@ def assert_shown(
     )
 
 
+# Root mean square of the error that Winograd's float32 results have, per unit of the root mean square of the result:
+# of normally distributed arrays of 64 channels, against sums in float64. F(4x4, 3x3) with the points 0, +-5/8, +-3/2
+# and infinity for y and dx, F(3x3, 4x4) for dw, whose sums run over every tile of the batch.
+WINOGRAD_ERROR = {"y": 8.0e-7, "dx": 8.0e-7, "dw": 1.9e-6}
+
+
+def assert_close_to_winograd(
+    actual: ArrayLike, expected: ArrayLike, which: str, terms: int, scale: float | None = None
+) -> None:
+    """Fail unless a result of Winograd's algorithm has the error that its transformations explain, and no more.
+
+    Winograd's algorithm adds and subtracts multiples of neighbouring values before it multiplies, so its rounding is no
+    longer relative to each output but to the size of its neighbours: it is measured against the root mean square (RMS)
+    of the whole result. The sums over channels (tiles for dw) add rounding that grows with the root of their length.
+    Of an error of the RMS e for each element, whose distribution has no long tails, 8*e is not passed in any array
+    that fits into memory; twice the measured figure is left for arrays that are distributed otherwise:
+
+        RMS of the error <= 2 * WINOGRAD_ERROR * sqrt(max(1, terms/576)) * scale            any error <= 8 times that
+
+    A misplaced or missing term of 576 is an error of 1/24 of the RMS, thousands of times more.
+
+    Args:
+        actual: what was computed. expected: the same in float64.
+        which: "y", "dx" or "dw".
+        terms: how many products the longest sum has: 576 are 64 channels of 3x3 taps.
+        scale: the RMS that the result would have if signs were random, where so few elements make it up that their own
+            RMS may be small by chance; None takes the result's own.
+
+    Raises:
+        AssertionError: with the RMS of the error, or the largest, and what is allowed.
+
+    Example:
+        >>> assert_close_to_winograd([1.0, 1.0 + 1e-6], [1.0, 1.0], "y", terms=9)
+        >>> assert_close_to_winograd([1.0, 1.1], [1.0, 1.0], "y", terms=9)
+        Traceback (most recent call last):
+        AssertionError: y is off by 0.1, and 1.28e-05 is allowed where the root mean square is 1
+    """
+    a, e = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert a.shape == e.shape, f"the shape is {a.shape}, expected {e.shape}"
+    if a.size == 0:
+        return
+    error = np.abs(a - e)
+    size = float(np.sqrt(np.mean(e * e))) if scale is None else float(scale)
+    allowed = 2 * WINOGRAD_ERROR[which] * float(np.sqrt(max(1.0, terms / 576))) * size
+    for value, limit in (
+        (float(error.max()), 8 * allowed),
+        (float(np.sqrt(np.mean(error * error))), allowed),
+    ):
+        assert value <= limit, (
+            f"{which} is off by {value:.3g}, and {limit:.3g} is allowed where the root mean square is {size:.3g}"
+        )
+
+
 def _coarseness(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype).eps)
