@@ -104,7 +104,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def pytest_report_header() -> str:
     """The instruction sets that the native engine is tested on here."""
-    return f"native instruction sets: {', '.join(native.isas()) or 'none, as ' + native.why_unavailable()}"
+    return f"native instruction sets: {', '.join(module.isas()) or 'none, as ' + module.why_unavailable()}"
 
 
 @pytest.hookimpl(optionalhook=True)

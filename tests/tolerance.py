@@ -168,6 +168,9 @@ def assert_close_to_winograd(
 
         RMS of the error <= 2 * WINOGRAD_ERROR * sqrt(max(1, terms/576)) * scale            any error <= 8 times that
 
+    The first is asked of results of a thousand elements and more: those of a small one all lie at the same places of
+    their tiles, some of which have two times the error of others.
+
     A misplaced or missing term of 576 is an error of 1/24 of the RMS, thousands of times more.
 
     Args:

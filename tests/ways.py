@@ -12,16 +12,16 @@ import numpy as np
 
 import backlit as bl
 from backlit import engines
-from backlit.engines import native, threads, workers
+from backlit.engines import module, native, threads
 from backlit.geometry import ConvGeometry
 from backlit.sizes import LAYOUTS
 from configurations import integers
 from definition import conv_passes
 
 ENGINE = "native"
-ISAS = native.isas()
+ISAS = module.isas()
 PRECISIONS = ("float32", "float64")
-THREADS = (1, 2, 3, 4, 4 * native.usable_threads())  # the last is more than there are cores
+THREADS = (1, 2, 3, 4, 4 * module.usable_threads())  # the last is more than there are cores
 FULL = os.environ.get("HYPOTHESIS_PROFILE") == "full"
 
 _Item = TypeVar("_Item")
@@ -38,13 +38,13 @@ def sample(items: Sequence[_Item], every: int) -> list[_Item]:
 @contextmanager
 def forced(isa: str | None, algorithm: str | None = "direct", count: int = 1) -> Iterator[None]:
     """The native engine on an instruction set, with an algorithm, work split over `count` threads however little."""
-    before = threads._chosen, workers.WORTH
-    threads._chosen, workers.WORTH = count, 1e-12
+    before = threads._chosen, native.WORTH
+    threads._chosen, native.WORTH = count, 1e-12
     try:
         with engines.use(ENGINE, algorithm=algorithm, isa=isa):
             yield
     finally:
-        threads._chosen, workers.WORTH = before
+        threads._chosen, native.WORTH = before
 
 
 def layouts_and_precisions() -> list[tuple[str, str]]:
