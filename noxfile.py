@@ -116,6 +116,13 @@ def aarch64(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """A hundred thousand hostile calls from a fixed seed, in worker processes: no crash, no hang, no wrong result."""
+    session.install(".[test]")
+    session.run("python", "tests/fuzz.py", *(session.posargs or ["--calls", "100000", "--seed", "0"]))
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation as HTML in docs/_build; any warning fails."""
     session.install(".[all,docs]")

@@ -37,7 +37,8 @@ def taps(g: ConvGeometry) -> Iterator[tuple[tuple[int, ...], Slices, Slices]]:
 
 def conv_passes(g: ConvGeometry, x: Any, w: Any, b: Any, dy: Any) -> list[Any]:
     """y, dx and dw in float64 of a plain convolution, from channels-first arrays."""
-    x, w, dy = (np.asarray(a, np.float64) for a in (x, w, dy))
+    # copies: einsum adds up before it multiplies by what has a stride of 0, which is another sum where it is infinite
+    x, w, dy = (np.array(a, np.float64, order="C") for a in (x, w, dy))
     xs, ws, ys = g.shapes("channels_first")
     batch, groups, c, k = g.batch, g.groups, g.in_channels // g.groups, g.out_channels // g.groups
     x = x.reshape(batch, groups, c, *g.input_size)

@@ -16,7 +16,6 @@ from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.sizes import LAYOUTS
 from definition import avg_pool_passes, max_pool_passes
 from hostile import (
-    HUGE,
     Finding,
     called,
     check_made,
@@ -154,7 +153,9 @@ def adaptive_pool(random: Random) -> str:
     name = random.choice(("adaptive_avg_pool", "global_avg_pool"))
     if name == "adaptive_avg_pool":
         wanted = strange(random) if random.random() < 0.3 else _sizes(random, axes, 1, 12)
-        each = _quietly(lambda: tuple(map(int, wanted)) if isinstance(wanted, (tuple, list)) else (int(wanted),) * 3)
+        each = _quietly(
+            lambda: tuple(map(int, wanted)) if isinstance(wanted, (tuple, list)) else (int(wanted),) * 3
+        )
         if each and 2000 < prod(each) < 2**36:
             return TOO_MUCH
         keywords["output_size"] = wanted
@@ -194,14 +195,21 @@ def settings(random: Random) -> str:
         elif kind == 1:
             text = list("conv2d:n8,c16-32,g4,i28x28,k3x3,s2,p1:2x0:-1,d1")
             for _ in range(random.randint(1, 4)):
-                text[random.randrange(len(text))] = random.choice(["", "9" * 18, "-", ":", "x", "0", ",", "n", "\0", "\u0663"])
-            engines.explain_choice("".join(text), random.choice(("float32", "float64")), random.choice(LAYOUTS))
+                text[random.randrange(len(text))] = random.choice(
+                    ["", "9" * 18, "-", ":", "x", "0", ",", "n", "\0", "\u0663"]
+                )
+            engines.explain_choice(
+                "".join(text), random.choice(("float32", "float64")), random.choice(LAYOUTS)
+            )
         elif kind == 2:
             sound = ["conv2d:n1,c1-1,i3x3,k2x2", "float32", "channels_first"]
             sound[random.randrange(3)] = strange(random)
             engines.explain_choice(*sound)
         elif kind == 3:
-            arguments = [random.choice((*engines.names(), "direct", "winograd", "avx2", "", strange(random))) for _ in range(3)]
+            arguments = [
+                random.choice((*engines.names(), "direct", "winograd", "avx2", "", strange(random)))
+                for _ in range(3)
+            ]
             with engines.use(*arguments):
                 engines.explain_choice("conv2d:n1,c1-1,i3x3,k2x2")
         elif kind == 4:
@@ -250,12 +258,16 @@ def _conv_arguments(random: Random, name: str) -> tuple[Any, Any, Any, dict[str,
     return values(random, x_shape, dtype, spoil), values(random, w_shape, dtype, spoil), b, keywords, spoil
 
 
-def _conv_made_hostile(random: Random, x: Any, w: Any, b: Any, keywords: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _conv_made_hostile(
+    random: Random, x: Any, w: Any, b: Any, keywords: dict[str, Any]
+) -> tuple[Any, Any, Any]:
     """The arrays, one of which may be strange now; else some of the keywords are."""
     if random.random() < 0.5:
         for _ in range(random.choice((1, 1, 2))):
             names = ["stride", "padding", "dilation", "groups", "layout"]
-            keywords[random.choice(names + ["output_padding"] * ("output_padding" in keywords))] = strange(random)
+            keywords[random.choice(names + ["output_padding"] * ("output_padding" in keywords))] = strange(
+                random
+            )
         return x, w, b
     which = random.choice("xwb")
     if which == "b":
@@ -349,10 +361,15 @@ def _judge_conv(g: ConvGeometry, layout: str, arrays: list[Any], found: dict[str
         if plan is not None and spoil and (approximate or plan.engine == "gemm"):
             check_reach(which, result, right[which])
         elif approximate:
-            squares = dict(zip(right, conv_expected(g, [np.square(a, dtype=float) for a in first]), strict=True))
+            squares = dict(
+                zip(right, conv_expected(g, [np.square(a, dtype=float) for a in first]), strict=True)
+            )
             scale = float(np.sqrt(max(np.mean(squares[which]), np.mean(right[which] ** 2))))
             terms = 9 * g.in_channels * g.out_channels if which != "dw" else y_shape[0] * prod(g.output_size)
-            _near(which, lambda r=result, w=which, t=terms, s=scale: assert_close_to_winograd(r, right[w], w, t, s))
+            _near(
+                which,
+                lambda r=result, w=which, t=terms, s=scale: assert_close_to_winograd(r, right[w], w, t, s),
+            )
         else:
             check_values(which, result, right[which])
 

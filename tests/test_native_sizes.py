@@ -44,7 +44,7 @@ def _normal(g: ConvGeometry, dtype: str) -> list[Any]:
 
 @pytest.mark.native
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("text", sample(LAYERS, 2))
+@pytest.mark.parametrize("text", sample(LAYERS, 4))
 def test_native_adjoint_identity_holds_at_real_sizes(text: str, layout: str) -> None:
     g = _layer(text)
     x, w, b, dy = _normal(g, "float64")
@@ -59,7 +59,7 @@ def test_native_adjoint_identity_holds_at_real_sizes(text: str, layout: str) -> 
 
 @pytest.mark.native
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("text", sample(LAYERS, 2))
+@pytest.mark.parametrize("text", sample(LAYERS, 4))
 def test_native_float32_is_near_float64_at_real_sizes(text: str, layout: str) -> None:
     g = _layer(text)
     arrays = _normal(g, "float32")
@@ -83,7 +83,7 @@ def test_native_float32_is_near_float64_at_real_sizes(text: str, layout: str) ->
 
 @pytest.mark.native
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("text", sample(LAYERS, 2))
+@pytest.mark.parametrize("text", sample(LAYERS, 4))
 def test_native_bits_are_the_same_for_any_number_of_threads_and_run_to_run(text: str, layout: str) -> None:
     g = _layer(text)
     arrays = _normal(g, "float32")

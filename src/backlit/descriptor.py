@@ -26,7 +26,7 @@ def read(text: str) -> dict[str, Any]:
     """
     if not isinstance(text, str):
         raise TypeError(
-            f"descriptor is {text!r}, and a text such as 'conv2d:n8,c16-32,i28x28,k3x3' is needed."
+            f"descriptor is {shown(text)}, and a text such as 'conv2d:n8,c16-32,i28x28,k3x3' is needed."
         )
     head = re.fullmatch(r"\s*conv(T?)([123])d:(.*?)\s*", text)
     if head is None:

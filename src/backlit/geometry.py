@@ -17,6 +17,7 @@ from backlit.sizes import (
     output_size,
     padding_pairs,
     per_axis,
+    shown,
     wanted_shape,
     window_extent,
 )
@@ -82,10 +83,12 @@ class ConvGeometry:
         for name in ("kernel_size", "stride", "dilation"):
             put(name, per_axis(name, getattr(self, name), axes, 1))
         if type(self.transposed) is not bool:
-            raise TypeError(f"transposed is {self.transposed!r}, and True or False is needed.")
+            raise TypeError(f"transposed is {shown(self.transposed)}, and True or False is needed.")
         put("output_padding", per_axis("output_padding", self.output_padding, axes, 0))
         if isinstance(self.padding, str) and self.transposed:
-            raise ValueError(f"padding is {self.padding!r}, and a transposed convolution takes numbers only.")
+            raise ValueError(
+                f"padding is {shown(self.padding)}, and a transposed convolution takes numbers only."
+            )
         put(
             "padding",
             padding_pairs(self.padding, self.input_size, self.kernel_size, self.stride, self.dilation),
@@ -282,7 +285,7 @@ class PoolGeometry:
 
     def __post_init__(self) -> None:
         if type(self.ceil_mode) is not bool:
-            raise TypeError(f"ceil_mode is {self.ceil_mode!r}, and True or False is needed.")
+            raise TypeError(f"ceil_mode is {shown(self.ceil_mode)}, and True or False is needed.")
         size = per_axis("input_size", self.input_size, None, 1)
         axes = len(size)
         kernel = per_axis("kernel_size", self.kernel_size, axes, 1)

@@ -66,7 +66,7 @@ def is_integer(value: Any) -> bool:
         return False
     try:
         index(value)
-    except TypeError:
+    except Exception:  # whatever a foreign __index__ raises
         return False
     return True
 
@@ -136,7 +136,7 @@ def shown(value: Any) -> str:
     """`value` for a message, cut to a length that a line can hold."""
     try:
         text = repr(value)
-    except ValueError:  # an integer of thousands of digits
+    except Exception:  # an integer of thousands of digits, or a foreign __repr__
         text = f"a {type(value).__name__} too long to show"
     return text if len(text) <= 80 else text[:77] + "..."
 

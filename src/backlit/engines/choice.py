@@ -13,7 +13,7 @@ from backlit.engines import forcing, gemm, loops, module, native
 from backlit.engines.engine import OPERANDS, PASSES, Engine, Geometry, Plan
 from backlit.engines.forcing import Forced
 from backlit.geometry import ConvGeometry, PoolGeometry
-from backlit.sizes import check_layout
+from backlit.sizes import check_layout, shown
 
 _BUILT = (native.ENGINE,) if module.available() else ()
 ENGINES: tuple[Engine, ...] = (
@@ -48,7 +48,7 @@ class use:  # noqa: N801  # a function to its callers: `with use("loops"):`
         for name, value in (("engine", engine), ("algorithm", algorithm), ("isa", isa)):
             if not isinstance(value, str) and (value is not None or name == "engine"):
                 raise TypeError(
-                    f"{name} is {value!r}, and a name is needed: the engines are {_words(names())}."
+                    f"{name} is {shown(value)}, and a name is needed: the engines are {_words(names())}."
                 )
         _candidates(Forced(engine, algorithm, isa))
         self._forced = forcing.forced(engine, algorithm, isa)
@@ -121,9 +121,10 @@ def explain_choice(
     """
     if not isinstance(geometry, ConvGeometry):
         geometry = ConvGeometry.parse(geometry)
-    name = getattr(dtype, "__name__", None) or str(dtype)
+    named = isinstance(dtype, (str, type, np.dtype))
+    name = (getattr(dtype, "__name__", None) or str(dtype)) if named else ""
     if name not in _DTYPES:
-        raise ValueError(f"dtype is {dtype!r}, and it has to be 'float32' or 'float64'.")
+        raise ValueError(f"dtype is {shown(dtype)}, and it has to be 'float32' or 'float64'.")
     check_layout(layout)
     plain, plans = geometry.convolution, []
     for asked in PASSES:
@@ -181,7 +182,9 @@ def _candidates(forced: Forced) -> tuple[Engine, ...]:
     """The engines that have all that is forced, or the error that tells what there is."""
     engines = [e for e in ENGINES if forced.engine in (None, e.name)]
     if not engines:
-        raise ValueError(f"{forced.source[0]} is {forced.engine!r}, and the engines are {_words(names())}.")
+        raise ValueError(
+            f"{forced.source[0]} is {shown(forced.engine)}, and the engines are {_words(names())}."
+        )
     for level, wanted, offers in ((1, forced.algorithm, "algorithms"), (2, forced.isa, "isas")):
         if wanted is None:
             continue
@@ -189,7 +192,7 @@ def _candidates(forced: Forced) -> tuple[Engine, ...]:
         if not fitting:
             there = "; ".join(f"{e.name} has {_words(getattr(e, offers)) or 'none'}" for e in engines)
             raise ValueError(
-                f"{forced.source[level]} is {wanted!r}, and of the {offers} of the engines {there}."
+                f"{forced.source[level]} is {shown(wanted)}, and of the {offers} of the engines {there}."
             )
         engines = fitting
     return tuple(engines)

@@ -62,7 +62,7 @@ def adaptive_avg_pool_forward(
     shape = list(x.shape)
     for axis, size in zip(axes, sizes, strict=True):
         shape[axis] = size
-    check_fits(f"y of shape {tuple(shape)}", prod(shape) * 8, "bytes")
+    check_fits(f"y of shape {tuple(shape)}", prod(max(size, 1) for size in shape) * 8, "bytes")
     values = x
     with np.errstate(all="ignore"):
         for axis, size in zip(axes, sizes, strict=True):

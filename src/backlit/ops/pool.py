@@ -11,7 +11,7 @@ import numpy as np
 from backlit.engines import Problem, remembered
 from backlit.geometry import PoolGeometry
 from backlit.ops.arrays import Array, as_array, as_upstream, check_cache
-from backlit.sizes import Sizes, integer
+from backlit.sizes import Sizes, integer, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def avg_pool_forward(
     x = as_array("x", x)
     problem = _problem((x.shape,), layout, kernel_size, stride, padding, 1, ceil_mode)
     if type(count_include_pad) is not bool:
-        raise TypeError(f"count_include_pad is {count_include_pad!r}, and True or False is needed.")
+        raise TypeError(f"count_include_pad is {shown(count_include_pad)}, and True or False is needed.")
     if divisor_override is not None:
         override = float(integer("divisor_override", divisor_override, 1))
         divisors = np.full(problem.geometry.output_size, override)
