@@ -72,7 +72,8 @@ STRANGE: list[Callable[[], Any]] = [
     lambda: ..., lambda: _Index(2), lambda: _Index(2**70), lambda: _Index(RuntimeError("no")), lambda: _Index("1"),
     lambda: _Silent(), lambda: fractions.Fraction(2), lambda: decimal.Decimal(2), lambda: (n for n in (1, 2)),
     lambda: 10**5000, lambda: -(10**5000), lambda: (2**63, 1), lambda: ((2**62, 2**62),), lambda: np.array([2**40, 1]),
-    lambda: int, lambda: np.array([1.0, 2.0]), lambda: np.array([1, 2], object), lambda: {1, 2}, lambda: "channels_first",
+    lambda: int, lambda: np.array([1.0, 2.0]), lambda: np.array([1, 2], object), lambda: {1, 2},
+    lambda: "channels_first",
 ]  # fmt: skip
 
 

@@ -361,11 +361,14 @@ def _judge_conv(g: ConvGeometry, layout: str, arrays: list[Any], found: dict[str
         if plan is not None and spoil and (approximate or plan.engine == "gemm"):
             check_reach(which, result, right[which])
         elif approximate:
-            squares = dict(
-                zip(right, conv_expected(g, [np.square(a, dtype=float) for a in first]), strict=True)
-            )
-            scale = float(np.sqrt(max(np.mean(squares[which]), np.mean(right[which] ** 2))))
-            terms = 9 * g.in_channels * g.out_channels if which != "dw" else y_shape[0] * prod(g.output_size)
+            terms = {
+                "y": 9 * g.in_channels,
+                "dx": 9 * g.out_channels,
+                "dw": y_shape[0] * prod(g.output_size),
+            }[which]
+            one, other = {"y": (0, 1), "dx": (1, 3), "dw": (0, 3)}[which]
+            size = np.sqrt(terms * np.mean(first[one] ** 2.0) * np.mean(first[other] ** 2.0))
+            scale = float(size) * g.groups
             _near(
                 which,
                 lambda r=result, w=which, t=terms, s=scale: assert_close_to_winograd(r, right[w], w, t, s),

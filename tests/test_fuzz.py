@@ -85,8 +85,13 @@ def test_fuzz_finds_a_wrong_result(monkeypatch: pytest.MonkeyPatch) -> None:
 
     wrong.__name__ = "conv_forward"
     monkeypatch.setattr(bl, "conv_forward", wrong)
-    with pytest.raises(Finding, match="y is wrong"):
-        hostile_calls.conv(Random(5))
+    outcomes = []
+    for seed in range(20):
+        try:
+            outcomes.append(hostile_calls.conv(Random(seed)))
+        except Finding as finding:
+            outcomes.append(str(finding)[:10])
+    assert "y is wrong" in outcomes
 
 
 @pytest.mark.parametrize(

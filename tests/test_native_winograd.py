@@ -41,19 +41,12 @@ def _serves(g: ConvGeometry, isa: str, layout: str) -> bool:
 
 
 def _check(g: ConvGeometry, actual: list[Any], arrays: list[Any], expected: list[Any]) -> None:
-    """The three results against float64; the scale is what random signs of the same magnitudes give."""
-    x, w, b, dy = (np.asarray(a, np.float64) ** 2 for a in arrays)
-    scales = [float(np.sqrt(np.mean(square))) for square in conv_expected(g, [x, w, b, dy])]
-    tiles = g.batch * int(np.prod(g.output_size))
-    for which, terms, a, e, scale in zip(
-        ("y", "dx", "dw"),
-        (9 * g.in_channels, 9 * g.out_channels, tiles),
-        actual,
-        expected,
-        scales,
-        strict=False,
-    ):
-        assert_close_to_winograd(a, e, which, terms, max(scale, float(np.sqrt(np.mean(e * e)))))
+    """The three results against float64."""
+    x, w, _, dy = (float(np.sqrt(np.mean(np.square(a, dtype=float)))) for a in arrays)
+    outputs = g.batch * int(np.prod(g.output_size))
+    rows = (("y", 9 * g.in_channels, x * w), ("dx", 9 * g.out_channels, w * dy), ("dw", outputs, x * dy))
+    for (which, terms, each), a, e in zip(rows, actual, expected, strict=False):
+        assert_close_to_winograd(a, e, which, terms, scale=float(np.sqrt(terms)) * each)
 
 
 @pytest.mark.native

@@ -163,13 +163,13 @@ def assert_close_to_winograd(
     Winograd's algorithm adds and subtracts multiples of neighbouring values before it multiplies, so its rounding is no
     longer relative to each output but to the size of its neighbours: it is measured against the root mean square (RMS)
     of the whole result. The sums over channels (tiles for dw) add rounding that grows with the root of their length.
-    Of an error of the RMS e for each element, whose distribution has no long tails, 8*e is not passed in any array
-    that fits into memory; twice the measured figure is left for arrays that are distributed otherwise:
+    Twice the measured figure is left for arrays that are distributed otherwise, and as an element's error depends on
+    the magnitudes in its tile and on its place there, the largest may be 12 times the RMS:
 
-        RMS of the error <= 2 * WINOGRAD_ERROR * sqrt(max(1, terms/576)) * scale            any error <= 8 times that
+        RMS of the error <= 2 * WINOGRAD_ERROR * sqrt(max(1, terms/576)) * scale           any error <= 12 times that
 
     The first is asked of results of a thousand elements and more: those of a small one all lie at the same places of
-    their tiles, some of which have two times the error of others.
+    their tiles, some of which have three times the error of others.
 
     A misplaced or missing term of 576 is an error of 1/24 of the RMS, thousands of times more.
 
@@ -177,8 +177,8 @@ def assert_close_to_winograd(
         actual: what was computed. expected: the same in float64.
         which: "y", "dx" or "dw".
         terms: how many products the longest sum has: 576 are 64 channels of 3x3 taps.
-        scale: the RMS that the result would have if signs were random, where so few elements make it up that their own
-            RMS may be small by chance; None takes the result's own.
+        scale: the RMS that a result of so many random terms has, sqrt(terms) times the RMS of either operand, where
+            so few elements make it up, or so many terms lie in the padding, that its own is smaller; None takes its own.
 
     Raises:
         AssertionError: with the RMS of the error, or the largest, and what is allowed.
@@ -187,7 +187,7 @@ def assert_close_to_winograd(
         >>> assert_close_to_winograd([1.0, 1.0 + 1e-6], [1.0, 1.0], "y", terms=9)
         >>> assert_close_to_winograd([1.0, 1.1], [1.0, 1.0], "y", terms=9)
         Traceback (most recent call last):
-        AssertionError: y is off by 0.1, and 1.28e-05 is allowed where the root mean square is 1
+        AssertionError: y is off by 0.1, and 1.92e-05 is allowed where the root mean square is 1
     """
     a, e = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     assert a.shape == e.shape, f"the shape is {a.shape}, expected {e.shape}"
@@ -196,10 +196,8 @@ def assert_close_to_winograd(
     error = np.abs(a - e)
     size = float(np.sqrt(np.mean(e * e))) if scale is None else float(scale)
     allowed = 2 * WINOGRAD_ERROR[which] * float(np.sqrt(max(1.0, terms / 576))) * size
-    for value, limit in (
-        (float(error.max()), 8 * allowed),
-        (float(np.sqrt(np.mean(error * error))), allowed),
-    ):
+    measured = float(np.sqrt(np.mean(error * error))) if a.size >= 1000 else 0.0
+    for value, limit in ((float(error.max()), 12 * allowed), (measured, allowed)):
         assert value <= limit, (
             f"{which} is off by {value:.3g}, and {limit:.3g} is allowed where the root mean square is {size:.3g}"
         )
