@@ -20,19 +20,21 @@ LAYERS = [
     "conv2d:n16,c2048-512,i7x7,k1x1", "conv2d:n16,c512-512,i7x7,k3x3,p1", "conv2d:n4,c64-128,i112x112,k3x3,p1",
     "conv2d:n16,c64-64,g64,i112x112,k3x3,s2,p1", "conv2d:n16,c512-512,g512,i14x14,k3x3,p1",
     "conv1d:n8,c1-64,i4096,k3,p1", "conv1d:n8,c64-128,i4096,k2,d16", "conv1d:n8,c64-128,i4096,k3,p64,d64",
-    "conv3d:n2,c64-128,i8x28x28,k3x3x3,p1", "conv2d:n16,c64-96,g4,i28x28,k3x3,p1",
-    "convT2d:n8,c64-32,i28x28,k4x4,s2,p1",
+    "conv3d:n2,c64-128,i8x28x28,k3x3x3,p1", "conv3d:n2,c32-32,i8x14x14,k3x3x3,p1",
+    "conv2d:n16,c64-96,g4,i28x28,k3x3,p1", "convT2d:n8,c64-32,i28x28,k4x4,s2,p1",
 ]  # fmt: skip
 
 
 def _layer(text: str) -> ConvGeometry:
-    """The layer; with fewer samples where the full profile does not ask for all."""
+    """The layer; with fewer samples, down to one, where the full profile does not ask for all of its work."""
     g = ConvGeometry.parse(text)
-    batch = (
-        g.batch
-        if FULL
-        else max(1, min(g.batch, 4_000_000 // int(np.prod(g.shapes("channels_first")[0][1:])), 3))
+    work = (
+        int(np.prod((*g.convolution.output_size, *g.kernel_size)))
+        * g.in_channels
+        * g.out_channels
+        // g.groups
     )
+    batch = g.batch if FULL else min(g.batch, max(1, 200_000_000 // work))
     return ConvGeometry.parse(text.replace(f"n{g.batch},", f"n{batch},"))
 
 

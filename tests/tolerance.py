@@ -178,7 +178,7 @@ def assert_close_to_winograd(
         which: "y", "dx" or "dw".
         terms: how many products the longest sum has: 576 are 64 channels of 3x3 taps.
         scale: the RMS that a result of so many random terms has, sqrt(terms) times the RMS of either operand, where
-            so few elements make it up, or so many terms lie in the padding, that its own is smaller; None takes its own.
+            so few elements make it up, or so many terms lie in the padding, that its own is smaller; None takes this.
 
     Raises:
         AssertionError: with the RMS of the error, or the largest, and what is allowed.
