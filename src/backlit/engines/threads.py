@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 
 from backlit.engines import module
 from backlit.sizes import integer, shown
 
 _chosen: int | None = None
 _VARIABLES = ("BACKLIT_NUM_THREADS", "OMP_NUM_THREADS")
+_ASK_AGAIN = 1.0  # seconds after which the system is asked again: the answer takes it longer than many a computation
+_usable: tuple[float, int] = (-_ASK_AGAIN, 1)  # when the system was asked last, and its answer
 
 
 def set_num_threads(count: int) -> None:
@@ -40,4 +43,13 @@ def get_num_threads() -> int:
             raise ValueError(
                 f"{name} is {shown(text)}, and an integer of at least 1 is needed: export {name}=4."
             )
-    return module.usable_threads()
+    return _usable_now()
+
+
+def _usable_now() -> int:
+    """What the affinity mask and the container's quota allow, both of which may change while the process runs."""
+    global _usable
+    now = time.monotonic()
+    if now - _usable[0] >= _ASK_AGAIN:
+        _usable = (now, module.usable_threads())
+    return _usable[1]
