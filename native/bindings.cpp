@@ -1,56 +1,25 @@
-// The Python module backlit._native. No other file sees Python.
+// The Python module backlit._native. No other file sees Python, but arrays.h, which belongs to this one.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
-
-#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
-#define NPY_TARGET_VERSION NPY_2_0_API_VERSION
-#include <cxxabi.h>
-#include <numpy/arrayobject.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
+#include "arrays.h"
+#include "bias.h"
 #include "cpu.h"
-#include "denormals.h"
 #include "engine.h"
 #include "memory.h"
 #include "peak.h"
+#include "pool.h"
 #include "threads.h"
-
-namespace nb = nanobind;
 
 namespace backlit {
 namespace {
-
-constexpr double worth_letting_go = 20e-6;  // seconds of work for which other Python threads may take the GIL
-
-using Sizes = std::vector<int64_t>;
-
-// Lets other Python threads run during its lifetime. An interpreter that exits meanwhile ends a thread that asks for
-// the GIL again (before Python 3.14) by unwinding its stack, through our destructors, which need the GIL themselves:
-// here such a thread sleeps until the process has ended.
-class WithoutGil {
-  public:
-    WithoutGil() : state_(PyEval_SaveThread()) {}
-    ~WithoutGil() {
-        try {
-            PyEval_RestoreThread(state_);
-        } catch (const abi::__forced_unwind&) {
-            for (;;) pause();
-        }
-    }
-    WithoutGil(const WithoutGil&) = delete;
-    WithoutGil& operator=(const WithoutGil&) = delete;
-
-  private:
-    PyThreadState* state_;
-};
 
 // For tests: the pieces of as many nested loops as there are counts, the `failing`-th of which throws.
 int64_t count_pieces(const Sizes& counts, int threads, int64_t failing) {
@@ -78,83 +47,6 @@ const Isa& isa_named(const std::string& name) {
         }
     }
     throw std::invalid_argument("this processor does not have the instruction set " + name);
-}
-
-// The memory of an argument in C order: the array's own, or a copy's where the array is strided or misaligned.
-template <class T>
-class Argument {
-  public:
-    Argument(const char* name, nb::handle given, int type, int64_t count) {
-        if (!PyArray_Check(given.ptr()) || PyArray_TYPE(array(given)) != type || PyArray_SIZE(array(given)) != count) {
-            throw std::invalid_argument(std::string(name) + " is not the array that the plan was made for");
-        }
-        constexpr int usual = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED;
-        if (PyArray_CHKFLAGS(array(given), usual) && PyArray_ISNOTSWAPPED(array(given))) {
-            held_ = nb::borrow(given);
-        } else {
-            PyArray_Descr* wanted = PyArray_DescrFromType(type);
-            held_ = nb::steal(PyArray_FromArray(array(given), wanted, usual));
-            if (!held_.is_valid()) throw nb::python_error();
-        }
-    }
-    const T* data() const { return static_cast<const T*>(PyArray_DATA(array(held_))); }
-
-  private:
-    static PyArrayObject* array(nb::handle object) { return reinterpret_cast<PyArrayObject*>(object.ptr()); }
-
-    nb::object held_;
-};
-
-// A new array over memory of our own, which it gives back when it dies; contents undefined.
-template <class T>
-class Result {
-  public:
-    Result(const Sizes& shape, int type) {
-        int64_t count = 1;
-        for (const int64_t size : shape) count *= size;
-        data_ = static_cast<T*>(allocate(static_cast<size_t>(count) * sizeof(T)));
-        nb::object owner = nb::steal(
-            PyCapsule_New(data_, nullptr, [](PyObject* capsule) { release(PyCapsule_GetPointer(capsule, nullptr)); }));
-        if (!owner.is_valid()) {
-            release(data_);
-            throw nb::python_error();
-        }
-        static_assert(sizeof(npy_intp) == sizeof(int64_t));
-        array_ = nb::steal(PyArray_New(&PyArray_Type, static_cast<int>(shape.size()),
-                                       reinterpret_cast<const npy_intp*>(shape.data()), type, nullptr, data_, 0,
-                                       NPY_ARRAY_CARRAY, nullptr));
-        if (!array_.is_valid() ||
-            PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array_.ptr()), owner.release().ptr()) < 0) {
-            throw nb::python_error();
-        }
-    }
-    T* data() const { return data_; }
-    nb::object array() { return std::move(array_); }
-
-  private:
-    T* data_;
-    nb::object array_;
-};
-
-int64_t product(const Sizes& sizes) {
-    int64_t result = 1;
-    for (const int64_t size : sizes) result *= size;
-    return result;
-}
-
-std::string written(const Sizes& shape) {
-    std::string text;
-    for (const int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
-    return "(" + text + (shape.size() == 1 ? ",)" : ")");
-}
-
-[[noreturn]] void refuse_for_memory(const std::string& operation, const Sizes& shape, size_t itemsize) {
-    const std::string bytes = std::to_string(static_cast<double>(product(shape)) * static_cast<double>(itemsize) / 1e6);
-    PyErr_Format(PyExc_MemoryError,
-                 "%s needs %s MB for its result of shape %s, and some MB to work in, and the system does not grant "
-                 "them: compute fewer samples at a time.",
-                 operation.c_str(), bytes.substr(0, bytes.find('.') + 2).c_str(), written(shape).c_str());
-    throw nb::python_error();
 }
 
 // Sizes of the axes that a problem has, the outermost first, as `Problem` keeps them: the last of its three axes.
@@ -221,30 +113,134 @@ class ConvPlan {
 
     template <class T>
     nb::object run_as(nb::handle first, nb::handle second, nb::handle bias, int threads) const {
-        constexpr int type = sizeof(T) == sizeof(double) ? NPY_DOUBLE : NPY_FLOAT;
-        const Argument<T> a("first", first, type, first_), b("second", second, type, second_);
+        const Argument<T> a("first", first, first_), b("second", second, second_);
         std::optional<Argument<T>> c;
-        if (!bias.is_none()) c.emplace("bias", bias, type, plan_.problem.out_channels);
-        try {
-            Result<T> result(shape_, type);
-            const T* offset = c ? c->data() : nullptr;
-            const FlushDenormals mode;
-            if (plan_.seconds < worth_letting_go) {
-                execute(plan_, a.data(), b.data(), offset, result.data(), threads);
-            } else {
-                WithoutGil others_may_run;
-                execute(plan_, a.data(), b.data(), offset, result.data(), threads);
-            }
+        if (!bias.is_none()) c.emplace("bias", bias, plan_.problem.out_channels);
+        return or_refuse(operation_, shape_, sizeof(T), [&] {
+            Result<T> result(shape_);
+            compute(plan_.seconds,
+                    [&] { execute(plan_, a.data(), b.data(), c ? c->data() : nullptr, result.data(), threads); });
             return result.array();
-        } catch (const std::bad_alloc&) {
-            refuse_for_memory(operation_, shape_, sizeof(T));
-        }
+        });
     }
 
     std::string operation_;
     Sizes shape_;
     Plan plan_;
     int64_t first_, second_;  // elements of the arguments
+};
+
+// One operation of one pool in one precision, ready to run; immutable.
+class PoolPlan {
+  public:
+    PoolPlan(const std::string& operation, const Problem& problem, bool wide, const std::string& isa,
+             const Sizes& shape)
+        : operation_(operation), shape_(shape), problem_(problem), wide_(wide), isa_(isa_named(isa)) {
+        forward_ = operation == "max_pool_forward" || operation == "avg_pool_forward";
+        max_ = operation == "max_pool_forward" || operation == "max_pool_backward";
+        if (!forward_ && operation != "max_pool_backward" && operation != "avg_pool_backward") {
+            throw std::invalid_argument("there is no operation " + operation);
+        }
+        x_ = problem.batch * problem.in_channels * problem.inputs();
+        y_ = problem.batch * problem.in_channels * problem.outputs();
+        if (product(shape) != (forward_ ? y_ : x_)) throw std::invalid_argument("shape is not that of the result");
+    }
+
+    // max_pool_forward(x) -> (y, winners), max_pool_backward(dy, winners) -> dx,
+    // avg_pool_forward(x, divisors) -> y, avg_pool_backward(dy, divisors) -> dx
+    nb::object run(nb::handle first, nb::handle second, int threads) const {
+        return wide_ ? run_as<double>(first, second, threads) : run_as<float>(first, second, threads);
+    }
+
+    // An estimate of the work on one thread: memory is read and written once, and each tap compared or added.
+    double seconds() const {
+        return (static_cast<double>(x_) + static_cast<double>(y_) * static_cast<double>(problem_.taps())) / 2e9;
+    }
+    int64_t pieces() const { return problem_.batch * problem_.in_channels; }
+
+  private:
+    template <class T>
+    nb::object run_as(nb::handle first, nb::handle second, int threads) const {
+        const Argument<T> a("first", first, forward_ ? x_ : y_);
+        return or_refuse(operation_, shape_, sizeof(T), [&]() -> nb::object {
+            if (!max_) return average(a, second, threads);
+            const int64_t taps = problem_.taps();  // the number of a window that reads nothing
+            if (taps <= UINT8_MAX) return largest<T, uint8_t>(a, second, threads);
+            if (taps <= UINT16_MAX) return largest<T, uint16_t>(a, second, threads);
+            if (taps <= UINT32_MAX) return largest<T, uint32_t>(a, second, threads);
+            return largest<T, uint64_t>(a, second, threads);
+        });
+    }
+
+    template <class T, class W>
+    nb::object largest(const Argument<T>& a, nb::handle second, int threads) const {
+        const Kernels<T>& kernels = kernels_of<T>(isa_);
+        Result<T> result(shape_);
+        if (forward_) {
+            Result<W> winners(shape_);
+            compute(seconds(),
+                    [&] { max_pool_forward(problem_, kernels, a.data(), result.data(), winners.data(), threads); });
+            return nb::make_tuple(result.array(), winners.array());
+        }
+        const Argument<W> winners("winners", second, y_, true);  // another engine's may be wider
+        compute(seconds(),
+                [&] { max_pool_backward(problem_, kernels, a.data(), winners.data(), result.data(), threads); });
+        return result.array();
+    }
+
+    template <class T>
+    nb::object average(const Argument<T>& a, nb::handle second, int threads) const {
+        const Kernels<T>& kernels = kernels_of<T>(isa_);
+        const Argument<double> divisors("divisors", second, problem_.outputs());
+        Result<T> result(shape_);
+        compute(seconds(), [&] {
+            if (forward_) {
+                avg_pool_forward(problem_, kernels, a.data(), divisors.data(), result.data(), threads);
+            } else {
+                avg_pool_backward(problem_, kernels, a.data(), divisors.data(), result.data(), threads);
+            }
+        });
+        return result.array();
+    }
+
+    std::string operation_;
+    Sizes shape_;
+    Problem problem_;
+    bool wide_, forward_, max_;
+    const Isa& isa_;
+    int64_t x_, y_;  // elements of the input and of the output
+};
+
+// db of a dy in one precision, ready to run; immutable. The axes of dy are `outer` (samples), `channels` and `inner`
+// (positions); with the channels last, positions belong to the outer axis.
+class BiasPlan {
+  public:
+    BiasPlan(int64_t outer, int64_t channels, int64_t inner, bool wide, const Sizes& shape)
+        : outer_(outer), channels_(channels), inner_(inner), wide_(wide), shape_(shape) {
+        if (product(shape) != channels) throw std::invalid_argument("shape is not that of the result");
+    }
+
+    nb::object run(nb::handle dy, int threads) const {
+        return wide_ ? run_as<double>(dy, threads) : run_as<float>(dy, threads);
+    }
+
+    double seconds() const { return static_cast<double>(outer_ * channels_ * inner_) / 2e9; }
+    int64_t pieces() const { return outer_ * channels_; }
+
+  private:
+    template <class T>
+    nb::object run_as(nb::handle dy, int threads) const {
+        const Argument<T> upstream("dy", dy, outer_ * channels_ * inner_);
+        return or_refuse("conv_grad_bias", shape_, sizeof(T), [&] {
+            Result<T> db(shape_);
+            compute(seconds(), [&] { grad_bias(upstream.data(), outer_, channels_, inner_, db.data(), threads); });
+            return db.array();
+        });
+    }
+
+    int64_t outer_, channels_, inner_;
+    bool wide_;
+    Sizes shape_;
 };
 
 bool import_numpy() { return _import_array() >= 0; }
@@ -255,6 +251,7 @@ bool import_numpy() { return _import_array() >= 0; }
 NB_MODULE(_native, m) {
     using namespace nanobind::literals;
     using backlit::ConvPlan;
+    namespace nb = nanobind;
     if (!backlit::import_numpy()) throw nb::python_error();
     nb::set_leak_warnings(false);  // plans are remembered, and threads may use them, until the process ends
     m.doc() = "The native part of backlit. Internal: backlit.engines is the way to it.";
@@ -315,4 +312,19 @@ NB_MODULE(_native, m) {
         .def_prop_ro("isa", [](const ConvPlan& self) { return std::string(self.plan().isa->name); })
         .def_prop_ro("seconds", [](const ConvPlan& self) { return self.plan().seconds; })
         .def_prop_ro("pieces", [](const ConvPlan& self) { return self.plan().pieces; });
+
+    nb::class_<backlit::PoolPlan>(m, "PoolPlan", "One operation of one pool in one precision, ready to run.")
+        .def(nb::init<const std::string&, const backlit::Problem&, bool, const std::string&, const backlit::Sizes&>(),
+             "operation"_a, "problem"_a, "wide"_a, "isa"_a, "shape"_a)
+        .def("run", &backlit::PoolPlan::run, "first"_a, "second"_a.none() = nb::none(), "threads"_a = 1,
+             "The result as a new array of the plan's shape; of max_pool_forward, also the winners.")
+        .def_prop_ro("seconds", &backlit::PoolPlan::seconds)
+        .def_prop_ro("pieces", &backlit::PoolPlan::pieces);
+
+    nb::class_<backlit::BiasPlan>(m, "BiasPlan", "The gradient of a bias in one precision, ready to run.")
+        .def(nb::init<int64_t, int64_t, int64_t, bool, const backlit::Sizes&>(), "outer"_a, "channels"_a, "inner"_a,
+             "wide"_a, "shape"_a)
+        .def("run", &backlit::BiasPlan::run, "dy"_a, "threads"_a = 1, "db as a new array of the plan's shape.")
+        .def_prop_ro("seconds", &backlit::BiasPlan::seconds)
+        .def_prop_ro("pieces", &backlit::BiasPlan::pieces);
 }

@@ -1,6 +1,7 @@
 """The native module's types, for the type checker; native/bindings.cpp says what each function does."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from numpy import float32, float64
 from numpy.typing import NDArray
@@ -33,6 +34,20 @@ class Problem:
         pad: Sequence[int],
         channels_last: bool,
     ) -> None: ...
+
+class PoolPlan:
+    seconds: float
+    pieces: int
+    def __init__(
+        self, operation: str, problem: Problem, wide: bool, isa: str, shape: Sequence[int]
+    ) -> None: ...
+    def run(self, first: _Array, second: NDArray[Any] | None = None, threads: int = 1) -> Any: ...
+
+class BiasPlan:
+    seconds: float
+    pieces: int
+    def __init__(self, outer: int, channels: int, inner: int, wide: bool, shape: Sequence[int]) -> None: ...
+    def run(self, dy: _Array, threads: int = 1) -> _Array: ...
 
 class ConvPlan:
     algorithm: str

@@ -168,8 +168,9 @@ def computation(
 
     if not bare or isinstance(geometry, PoolGeometry):
         return compute
-    operands, of = OPERANDS[operation]
-    whole, shape = [geometry.shapes(layout)[of] for of in operands], geometry.shapes(layout, bare=True)[of]
+    operands, result = OPERANDS[operation]
+    whole = [geometry.shapes(layout)[operand] for operand in operands]
+    shape = () if result is None else geometry.shapes(layout, bare=True)[result]
 
     def compute_bare(*arrays: Any) -> Any:
         grown = (array.reshape(full) for array, full in zip(arrays, whole, strict=False))

@@ -12,13 +12,15 @@ from backlit.geometry import ConvGeometry, PoolGeometry
 Geometry = ConvGeometry | PoolGeometry
 
 PASSES = ("conv_forward", "conv_grad_input", "conv_grad_weight")
-# Which of a geometry's (x, w, y) a pass takes, a bias apart, and which it returns.
-OPERANDS = {
+# Which of a geometry's (x, w, y) an operation takes, a bias apart, and which it returns; None is b.
+OPERANDS: dict[str, tuple[tuple[int, ...], int | None]] = {
     "conv_forward": ((0, 1), 2),
     "conv_grad_input": ((1, 2), 0),
     "conv_grad_weight": ((0, 2), 1),
+    "conv_grad_bias": ((2,), None),
 }
 POOLS = ("max_pool_forward", "max_pool_backward", "avg_pool_forward", "avg_pool_backward")
+OPERATIONS = (*OPERANDS, *POOLS)
 
 
 class Figures(Mapping[str, float]):
@@ -86,11 +88,12 @@ class Engine:
     to them, and returns new aligned arrays:
 
         conv_forward(g, layout, x, w, b or None) -> y          conv_grad_input(g, layout, w, dy) -> dx
-        conv_grad_weight(g, layout, x, dy) -> dw
+        conv_grad_weight(g, layout, x, dy) -> dw               conv_grad_bias(g, layout, dy) -> db
         max_pool_forward(g, layout, x) -> (y, winners)         max_pool_backward(g, layout, dy, winners) -> dx
         avg_pool_forward(g, layout, x, divisors) -> y          avg_pool_backward(g, layout, dy, divisors) -> dx
 
-    The geometry of the convolution functions is plain (`geometry.convolution`). `winners` holds, for every output, the
+    The geometry of the convolution functions is plain (`geometry.convolution`), but for conv_grad_bias, where dy is the
+    upstream gradient of the problem as it was asked; it sums in float64. `winners` holds, for every output, the
     row-major number of the tap that won, or the number of taps where a window reads nothing. `divisors` has the
     output's spatial shape.
 

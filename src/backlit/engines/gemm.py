@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from backlit.engines.engine import PASSES, POOLS, Engine, Figures, Geometry, Plan
+from backlit.engines.engine import OPERATIONS, Engine, Figures, Geometry, Plan
 from backlit.engines.memory import Array, Scratch, empty, scratch_space, zeros
 from backlit.engines.workers import MULTIPLICATIONS, spread
 from backlit.geometry import ConvGeometry, PoolGeometry
@@ -99,6 +99,14 @@ def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array
         for (_, part), partial in zip(now, spread(compute, now, at_once), strict=True):
             matrix[:, part] += partial
     return dw
+
+
+def conv_grad_bias(g: ConvGeometry, layout: str, dy: Array) -> Array:
+    """db = the sum of dy over all but its channels."""
+    first = _channels_first(dy, layout)
+    db = empty((g.out_channels,), dy.dtype)
+    db[...] = first.sum(axis=(0, *range(2, first.ndim)), dtype=np.float64)
+    return db
 
 
 def max_pool_forward(g: PoolGeometry, layout: str, x: Array) -> tuple[Array, Array]:
@@ -373,7 +381,7 @@ def plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
 
 ENGINE = Engine(
     name="gemm",
-    functions={name: globals()[name] for name in (*PASSES, *POOLS)},
+    functions={name: globals()[name] for name in OPERATIONS},
     plan=plan,
     refusal=lambda operation, geometry, dtype, layout: "",
     algorithms=("im2col",),

@@ -11,7 +11,7 @@ from math import inf, prod
 
 import numpy as np
 
-from backlit.engines.engine import PASSES, POOLS, Engine, Figures, Geometry, Plan
+from backlit.engines.engine import OPERATIONS, Engine, Figures, Geometry, Plan
 from backlit.engines.memory import Array, empty
 from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.incidence import Term, count, terms
@@ -45,6 +45,17 @@ def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array
         dw[term.weight] += float(x[term.input]) * float(dy[term.output])
     result = empty(g.shapes(layout)[1], x.dtype)
     _weights_first(result, layout)[...] = dw
+    return result
+
+
+def conv_grad_bias(g: ConvGeometry, layout: str, dy: Array) -> Array:
+    """db[channel] = sum of dy[output] over the outputs of the channel."""
+    dy = _channels_first(dy, layout)
+    db = np.zeros(g.out_channels)
+    for output in np.ndindex(dy.shape):
+        db[output[1]] += float(dy[output])
+    result = empty(db.shape, dy.dtype)
+    result[...] = db
     return result
 
 
@@ -123,7 +134,7 @@ def plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
 
 ENGINE = Engine(
     name="loops",
-    functions={name: globals()[name] for name in (*PASSES, *POOLS)},
+    functions={name: globals()[name] for name in OPERATIONS},
     plan=plan,
     refusal=lambda operation, geometry, dtype, layout: "",
     algorithms=("definition",),

@@ -9,12 +9,13 @@ The module is compiled for several instruction sets, and the widest that the pro
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from math import prod
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from backlit.engines import forcing
-from backlit.engines.engine import OPERANDS, PASSES, POOLS, Engine, Figures, Geometry, Plan
-from backlit.engines.memory import Array
+from backlit.engines.engine import OPERANDS, OPERATIONS, Engine, Figures, Geometry, Plan
 from backlit.engines.module import isas, loaded
 from backlit.engines.threads import get_num_threads
 from backlit.engines.workers import paying_threads
@@ -24,79 +25,74 @@ from backlit.incidence import axes, count
 if TYPE_CHECKING:
     from backlit import _native
 
+    _NativePlan: TypeAlias = _native.ConvPlan | _native.PoolPlan | _native.BiasPlan
+
 WORTH = 10e-6  # seconds of work for each thread: less does not pay for waking it
 ALGORITHMS = ("direct", "winograd")
-
-
-def conv_forward(g: ConvGeometry, layout: str, x: Array, w: Array, b: Array | None) -> Array:
-    """y, in one pass over x."""
-    return _computed("conv_forward", g, layout, x, w, b)
-
-
-def conv_grad_input(g: ConvGeometry, layout: str, w: Array, dy: Array) -> Array:
-    """dx, in one pass over dy."""
-    return _computed("conv_grad_input", g, layout, w, dy)
-
-
-def conv_grad_weight(g: ConvGeometry, layout: str, x: Array, dy: Array) -> Array:
-    """dw, in one pass over x and dy."""
-    return _computed("conv_grad_weight", g, layout, x, dy)
+REMEMBERED = 4096  # plans
 
 
 def prepare(operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool) -> Callable[..., Any]:
     """The function of the arrays that runs a plan: the plan's own where one thread is all that ever pays."""
-    how = native_plan(operation, geometry, dtype, layout, bare)
+    how = _plan_now(operation, geometry, dtype, layout, bare)
+    run: Callable[..., Any] = how.run
     paying = paying_threads(how.seconds, how.pieces, WORTH)
     if paying == 1:
-        return how.run
-
-    def run(first: Array, second: Array, bias: Array | None = None) -> Array:
-        return how.run(first, second, bias, min(paying, get_num_threads()))
-
-    return run
-
-
-def native_plan(
-    operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool = False
-) -> _native.ConvPlan:
-    """The plan of a pass, under what is forced now.
-
-    Raises:
-        ValueError: the algorithm that is forced cannot serve the problem; the message says why.
-    """
-    forced = forcing.current()
-    return _conv_plan(
-        operation, geometry, dtype, layout, bare, forced.isa or isas()[-1], forced.algorithm or ""
-    )
+        return run
+    return lambda *arrays: run(*arrays, threads=min(paying, get_num_threads()))
 
 
 def plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
-    """How a pass is computed under what is forced now, for people to read."""
-    assert isinstance(geometry, ConvGeometry)
+    """How an operation is computed under what is forced now, for people to read."""
     forced = forcing.current()
     return _shown(operation, geometry, dtype, layout, forced.isa or isas()[-1], forced.algorithm or "")
 
 
 def refusal(operation: str, geometry: Geometry, dtype: str, layout: str) -> str:
     """Why what is forced cannot serve a problem; without force everything is served."""
-    if isinstance(geometry, PoolGeometry):
-        if forcing.current().algorithm == "winograd":
-            return "its algorithm winograd computes convolutions alone, and direct computes pools too"
-        return ""
     try:
-        native_plan(operation, geometry, dtype, layout)
+        _plan_now(operation, geometry, dtype, layout, False)
     except ValueError as error:
         return str(error)
     return ""
 
 
-def _computed(operation: str, g: ConvGeometry, layout: str, first: Array, *others: Array | None) -> Array:
-    """The result of a pass whose arrays have all axes."""
-    result: Array = prepare(operation, g, first.dtype.name, layout, False)(first, *others)
-    return result
+def _plan_now(operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool) -> _NativePlan:
+    """The plan of an operation under what is forced now.
+
+    Raises:
+        ValueError: the algorithm that is forced cannot serve the problem; the message says why.
+    """
+    forced = forcing.current()
+    chosen = forced.isa or isas()[-1], forced.algorithm or ""
+    return _native_plan(operation, geometry, dtype, layout, bare, *chosen)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(REMEMBERED)
+def _native_plan(
+    operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool, isa: str, algorithm: str
+) -> _NativePlan:
+    """The module's plan. Its result has the shape that the caller sees: of bare arrays, the spatial sizes alone."""
+    module, wide = loaded(), dtype == "float64"
+    if isinstance(geometry, PoolGeometry):
+        if algorithm == "winograd":
+            raise ValueError("winograd computes convolutions alone; direct computes pools too")
+        windows = geometry.windows
+        shape = windows.shapes(layout)[2 if operation.endswith("forward") else 0]
+        return cast(
+            "_native.PoolPlan", module.PoolPlan(operation, _problem(windows, layout), wide, isa, shape)
+        )
+    if operation == "conv_grad_bias":
+        positions = prod(geometry.output_size)
+        outer, inner = (1, positions) if layout == "channels_first" else (positions, 1)
+        sizes = geometry.batch * outer, geometry.out_channels, inner
+        return cast("_native.BiasPlan", module.BiasPlan(*sizes, wide, () if bare else sizes[1:2]))
+    shape = geometry.shapes(layout, bare)[OPERANDS[operation][1] or 0]
+    problem = _problem(geometry, layout)
+    return cast("_native.ConvPlan", module.ConvPlan(operation, problem, wide, isa, algorithm, shape))
+
+
+@lru_cache(REMEMBERED)
 def _problem(g: ConvGeometry, layout: str) -> _native.Problem:
     """The sizes of a plain convolution, as the module takes them."""
     spatial = axes(g)
@@ -116,37 +112,33 @@ def _problem(g: ConvGeometry, layout: str) -> _native.Problem:
     return problem
 
 
-@lru_cache(maxsize=4096)
-def _conv_plan(
-    operation: str, g: ConvGeometry, dtype: str, layout: str, bare: bool, isa: str, algorithm: str
-) -> _native.ConvPlan:
-    shape = g.shapes(layout, bare)[OPERANDS[operation][1]]
-    wide = dtype == "float64"
-    how: _native.ConvPlan = loaded().ConvPlan(operation, _problem(g, layout), wide, isa, algorithm, shape)
-    return how
-
-
-@lru_cache(maxsize=4096)
-def _shown(operation: str, g: ConvGeometry, dtype: str, layout: str, isa: str, algorithm: str) -> Plan:
+@lru_cache(REMEMBERED)
+def _shown(operation: str, geometry: Geometry, dtype: str, layout: str, isa: str, algorithm: str) -> Plan:
     """The words and figures of a native plan."""
-    how = _conv_plan(operation, g, dtype, layout, False, isa, algorithm)
-    return Plan(
-        "native",
-        how.algorithm,
-        how.isa,
-        how.reason,
-        Figures(multiply_adds=count(g), microseconds_on_one_thread=round(how.seconds * 1e6, 1)),
-        kernel=how.kernel,
-        tile=how.tile,
-        pieces=how.pieces,
-        seconds=how.seconds,
-        worth=WORTH,
-    )
+    how = _native_plan(operation, geometry, dtype, layout, False, isa, algorithm)
+    time = {"microseconds_on_one_thread": round(how.seconds * 1e6, 1)}
+    memory_bound = Plan("native", "direct", isa, "one pass over memory", Figures(**time))
+    shown = replace(memory_bound, pieces=how.pieces, seconds=how.seconds, worth=WORTH)
+    if isinstance(geometry, PoolGeometry) or operation == "conv_grad_bias":
+        return shown
+    conv = cast("_native.ConvPlan", how)
+    figures = Figures(multiply_adds=count(geometry), **time)
+    shown = replace(shown, algorithm=conv.algorithm, reason=conv.reason, figures=figures)
+    return replace(shown, kernel=conv.kernel, tile=conv.tile)
+
+
+def _function(operation: str) -> Callable[..., Any]:
+    """An operation as a row of the engine's table."""
+
+    def compute(geometry: Geometry, layout: str, *arrays: Any) -> Any:
+        return prepare(operation, geometry, arrays[0].dtype.name, layout, False)(*arrays)
+
+    return compute
 
 
 ENGINE = Engine(
     name="native",
-    functions={name: globals()[name] for name in (*PASSES, *POOLS) if name in globals()},
+    functions={operation: _function(operation) for operation in OPERATIONS},
     plan=plan,
     refusal=refusal,
     algorithms=ALGORITHMS,

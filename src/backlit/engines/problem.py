@@ -51,7 +51,8 @@ class Problem(Generic[_Geometry]):
         key = (operation, dtype, forcing.current())
         compute = self._computations.get(key)
         if compute is None:
-            compute = computation(operation, self._plain, dtype.name, self.layout, self.bare)
+            geometry = self.geometry if operation == "conv_grad_bias" else self._plain
+            compute = computation(operation, geometry, dtype.name, self.layout, self.bare)
             self._computations[key] = compute
         return compute(*arrays)
 

@@ -10,7 +10,9 @@ from backlit.sizes import integer, shown
 
 _chosen: int | None = None
 _VARIABLES = ("BACKLIT_NUM_THREADS", "OMP_NUM_THREADS")
-_ASK_AGAIN = 1.0  # seconds after which the system is asked again: the answer takes it longer than many a computation
+_ASK_AGAIN = (
+    1.0  # seconds after which the system is asked again: the answer takes it longer than many a computation
+)
 _usable: tuple[float, int] = (-_ASK_AGAIN, 1)  # when the system was asked last, and its answer
 
 

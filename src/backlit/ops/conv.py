@@ -11,7 +11,7 @@ import numpy as np
 from backlit.engines import Problem, remembered
 from backlit.geometry import ConvGeometry
 from backlit.ops.arguments import as_needs
-from backlit.ops.arrays import Array, as_array, as_upstream, check_cache, empty
+from backlit.ops.arrays import Array, as_array, as_upstream, check_cache
 from backlit.sizes import Sizes
 
 NEEDS = ("dx", "dw", "db")
@@ -276,8 +276,5 @@ def _bias_gradient(dy: Array, cache: _Cache, wanted: Collection[str]) -> Array |
     """db, summed in float64; None where it is not wanted."""
     if "db" not in wanted:
         return None
-    db = empty(() if cache.problem.bare else (cache.geometry.out_channels,), dy.dtype)
-    channel = None if cache.problem.bare else 1 if cache.layout == "channels_first" else dy.ndim - 1
-    with np.errstate(all="ignore"):
-        db[...] = dy.sum(axis=tuple(axis for axis in range(dy.ndim) if axis != channel), dtype=np.float64)
+    db: Array = cache.problem.run("conv_grad_bias", dy.dtype, dy)
     return db
