@@ -34,7 +34,7 @@ REMEMBERED = 4096  # plans
 
 def prepare(operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool) -> Callable[..., Any]:
     """The function of the arrays that runs a plan: the plan's own where one thread is all that ever pays."""
-    how = _plan_now(operation, geometry, dtype, layout, bare)
+    how = native_plan(operation, geometry, dtype, layout, bare)
     run: Callable[..., Any] = how.run
     paying = paying_threads(how.seconds, how.pieces, WORTH)
     if paying == 1:
@@ -51,13 +51,15 @@ def plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:
 def refusal(operation: str, geometry: Geometry, dtype: str, layout: str) -> str:
     """Why what is forced cannot serve a problem; without force everything is served."""
     try:
-        _plan_now(operation, geometry, dtype, layout, False)
+        native_plan(operation, geometry, dtype, layout)
     except ValueError as error:
         return str(error)
     return ""
 
 
-def _plan_now(operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool) -> _NativePlan:
+def native_plan(
+    operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool = False
+) -> _NativePlan:
     """The plan of an operation under what is forced now.
 
     Raises:
@@ -65,11 +67,11 @@ def _plan_now(operation: str, geometry: Geometry, dtype: str, layout: str, bare:
     """
     forced = forcing.current()
     chosen = forced.isa or isas()[-1], forced.algorithm or ""
-    return _native_plan(operation, geometry, dtype, layout, bare, *chosen)
+    return _made_plan(operation, geometry, dtype, layout, bare, *chosen)
 
 
 @lru_cache(REMEMBERED)
-def _native_plan(
+def _made_plan(
     operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool, isa: str, algorithm: str
 ) -> _NativePlan:
     """The module's plan. Its result has the shape that the caller sees: of bare arrays, the spatial sizes alone."""
@@ -115,7 +117,7 @@ def _problem(g: ConvGeometry, layout: str) -> _native.Problem:
 @lru_cache(REMEMBERED)
 def _shown(operation: str, geometry: Geometry, dtype: str, layout: str, isa: str, algorithm: str) -> Plan:
     """The words and figures of a native plan."""
-    how = _native_plan(operation, geometry, dtype, layout, False, isa, algorithm)
+    how = _made_plan(operation, geometry, dtype, layout, False, isa, algorithm)
     time = {"microseconds_on_one_thread": round(how.seconds * 1e6, 1)}
     memory_bound = Plan("native", "direct", isa, "one pass over memory", Figures(**time))
     shown = replace(memory_bound, pieces=how.pieces, seconds=how.seconds, worth=WORTH)
