@@ -2,12 +2,13 @@
 //
 // Blocks below 64 KB wait in one of a few shelves, chosen by thread, so that threads hardly meet; all others in one
 // depot, which knows the order in which they were released and gives the oldest back to the system where idle bytes
-// exceed what is allowed. Blocks of 4 MB and more are mapped on huge pages where the system has them. All locks are
-// held by who forks, so that the child finds every list whole.
+// exceed what is allowed. Those of 256 KB and more are mappings of their own, which really go back to the system. All
+// locks are held by who forks, so that the child finds every list whole.
 #include "memory.h"
 
 #include <pthread.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -30,8 +31,9 @@
 namespace backlit {
 namespace {
 
-constexpr size_t mapped = size_t{4} << 20, huge_page = size_t{2} << 20;
-constexpr size_t page = size_t{64} << 10;  // bytes: the largest page of any system here
+constexpr size_t mapped = size_t{256} << 10;       // bytes from which a block is a mapping of its own
+constexpr size_t on_huge_pages = size_t{4} << 20;  // bytes from which it lies on huge pages, if the system has any
+constexpr size_t huge_page = size_t{2} << 20;
 constexpr size_t most_bytes = SIZE_MAX / 4;
 constexpr int64_t least_cap = int64_t{256} << 20;  // idle bytes of the depot that are always allowed
 constexpr int64_t shelf_cap = int64_t{2} << 20;    // idle bytes of one shelf
@@ -86,26 +88,32 @@ void take_back(Header*) {}
 void forget(Header*) {}
 #endif
 
-// Address space at a multiple of huge pages, so that the system can use them; null where there is none.
-void* map(size_t length) {
-    void* raw = mmap(nullptr, length + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+// Bytes of the mapping that holds a block and its header.
+size_t mapped_length(size_t capacity) {
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    return (alignment + capacity + page - 1) / page * page;
+}
+
+// Fresh memory from the system, large blocks at a multiple of huge pages; null where there is none.
+void* map(size_t capacity) {
+    const size_t length = mapped_length(capacity), room = capacity >= on_huge_pages ? huge_page : 0;
+    void* raw = mmap(nullptr, length + room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (raw == MAP_FAILED) return nullptr;
+    if (room == 0) return raw;
     char* start = static_cast<char*>(raw);
-    char* aligned = start + (huge_page - reinterpret_cast<uintptr_t>(start) % huge_page) % huge_page;
+    char* aligned = start + (room - reinterpret_cast<uintptr_t>(start) % room) % room;
     if (aligned != start) munmap(start, static_cast<size_t>(aligned - start));
-    char *end = start + length + huge_page, *used = aligned + length;
+    char *end = start + length + room, *used = aligned + length;
     if (end != used) munmap(used, static_cast<size_t>(end - used));
     madvise(aligned, length, MADV_HUGEPAGE);  // a wish: systems without huge pages refuse it
     return aligned;
 }
 
-size_t mapped_length(size_t bytes) { return (bytes + page - 1) / page * page; }
-
 // A new block, its header written; null where the system has no memory.
 Header* fresh(Class c) {
     const size_t bytes = (alignment + c.capacity + alignment - 1) / alignment * alignment;
-    auto* header =
-        static_cast<Header*>(c.capacity >= mapped ? map(mapped_length(bytes)) : std::aligned_alloc(alignment, bytes));
+    void* memory = c.capacity >= mapped ? map(c.capacity) : std::aligned_alloc(alignment, bytes);
+    auto* header = static_cast<Header*>(memory);
     if (header != nullptr) *header = {c.capacity, c.number, nullptr, nullptr, nullptr, nullptr};
     return header;
 }
@@ -113,7 +121,7 @@ Header* fresh(Class c) {
 void discard(Header* header) {
     forget(header);
     if (header->capacity >= mapped) {
-        munmap(header, mapped_length(alignment + header->capacity));
+        munmap(header, mapped_length(header->capacity));
     } else {
         std::free(header);
     }
