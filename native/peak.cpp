@@ -11,11 +11,11 @@
 namespace backlit {
 namespace {
 
-constexpr int runs = 5;
-constexpr int64_t steps = 256;         // of a tile: long enough that its beginning and end cost little
-constexpr int64_t calls = 64;          // between two looks at the clock
-constexpr int64_t numbers = 16 << 20;  // floats of each array, 64 MB
-constexpr int64_t piece = 1 << 16;     // floats that a thread takes at a time
+constexpr int bursts = 25, sweeps = 5;  // short ones, so that some of them go undisturbed on a busy machine
+constexpr int64_t steps = 256;          // of a tile: long enough that its beginning and end cost little
+constexpr int64_t calls = 64;           // between two looks at the clock
+constexpr int64_t numbers = 16 << 20;   // floats of each array, 64 MB
+constexpr int64_t piece = 1 << 16;      // floats that a thread takes at a time
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -52,9 +52,9 @@ double measure_peak(const Isa& isa, int threads, double seconds) {
     const Kernels<T>& kernels = kernels_of<T>(isa);
     const TileShape<T>& shape = kernels.shape[kernels.tall];
     double best = 0;
-    for (int run = 0; run < runs; ++run) {
+    for (int run = 0; run < bursts; ++run) {
         std::atomic<int64_t> tiles{0};
-        const double begin = now(), end = begin + seconds / runs;
+        const double begin = now(), end = begin + seconds / bursts;
         // A thread that comes late finds the time over, so that the work of all is what was done side by side.
         parallel_for(threads, threads, [&](int64_t) { tiles += tiles_until<T>(end, shape); });
         const double elapsed = now() - begin;
@@ -78,7 +78,7 @@ double measure_bandwidth(int threads, double seconds) {
     };
     sweep([&](int64_t j) { a[j] = b[j] = c[j] = 1; });  // pays for the page faults
     double fastest = sweep([&](int64_t j) { a[j] = b[j] + factor * c[j]; }), spent = fastest;
-    for (int run = 1; run < runs || spent < seconds; ++run) {
+    for (int run = 1; run < sweeps || spent < seconds; ++run) {
         const double elapsed = sweep([&](int64_t j) { a[j] = b[j] + factor * c[j]; });
         fastest = std::min(fastest, elapsed);
         spent += elapsed;
