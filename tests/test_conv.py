@@ -15,6 +15,7 @@ from backlit.geometry import ConvGeometry
 from configurations import conv_geometries, dtypes, integers, layouts
 from differences import gradient_by_differences
 from tolerance import assert_close
+from ways import each_isa
 
 X = np.arange(1.0, 10.0).reshape(3, 3)
 W = np.array([[1.0, 2.0], [3.0, 4.0]])
@@ -171,8 +172,6 @@ def test_pairs_equal_pytorch_exactly(g: ConvGeometry, dtype: str, seed: int) -> 
 
     forward, backward, keywords = pair(g, "channels_first")
     x, w, b, dy = arrays(g, "channels_first", dtype, seed)
-    y, cache = forward(x, w, b, **keywords)
-    ours = (y, *backward(dy, cache))
     theirs = [torch.tensor(a, requires_grad=True) for a in (x, w, b)]
     extra = {"output_padding": g.output_padding} if g.transposed else {}
     name = f"conv{'_transpose' if g.transposed else ''}{g.axes}d"
@@ -185,8 +184,11 @@ def test_pairs_equal_pytorch_exactly(g: ConvGeometry, dtype: str, seed: int) -> 
         **extra,
     )
     result.backward(torch.tensor(dy))
-    for our, their in zip(ours, (result.detach(), *(t.grad for t in theirs)), strict=True):
-        np.testing.assert_array_equal(our, their.numpy())
+    for isa in each_isa():
+        y, cache = forward(x, w, b, **keywords)
+        ours = (y, *backward(dy, cache))
+        for our, their in zip(ours, (result.detach(), *(t.grad for t in theirs)), strict=True):
+            np.testing.assert_array_equal(our, their.numpy(), f"by {isa}")
 
 
 @pytest.mark.torch
@@ -198,15 +200,16 @@ def test_float32_pairs_equal_pytorch_within_rounding(text: str) -> None:
     rng = np.random.default_rng(11)
     x, w, dy = (rng.standard_normal(shape).astype("float32") for shape in g.shapes("channels_first"))
     forward, backward, keywords = pair(g, "channels_first")
-    y, cache = forward(x, w, **keywords)
-    dx, dw = backward(dy, cache)
     tx, tw = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (x, w))
     op = torch.nn.functional.conv_transpose2d if g.transposed else torch.nn.functional.conv2d
     ty = op(tx, tw, stride=g.stride, padding=[low for low, _ in g.padding])
     ty.backward(torch.tensor(dy, dtype=torch.float64))
-    assert_close(y, ty.detach().numpy(), terms=64 * 16)
-    assert_close(dx, tx.grad.numpy(), terms=64 * 16)
-    assert_close(dw, tw.grad.numpy(), terms=dy.size // dy.shape[1])
+    for _ in each_isa():
+        y, cache = forward(x, w, **keywords)
+        dx, dw = backward(dy, cache)
+        assert_close(y, ty.detach().numpy(), terms=64 * 16)
+        assert_close(dx, tx.grad.numpy(), terms=64 * 16)
+        assert_close(dw, tw.grad.numpy(), terms=dy.size // dy.shape[1])
 
 
 def test_same_padding_is_the_rule_of_keras_and_jax() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import backlit as bl
 from tolerance import assert_close, assert_shown
+from ways import each_isa
 
 OPERATORS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
 
@@ -148,7 +149,8 @@ def test_onnx_cases_pass_or_have_a_reason(operator: str, cases: dict[str, Any]) 
     assert mine
     for name, case in mine.items():
         if name not in REASONS:
-            _check(case)
+            for _ in each_isa():
+                _check(case)
 
 
 @pytest.mark.onnx

@@ -14,6 +14,7 @@ from backlit.geometry import PoolGeometry
 from configurations import dtypes, integers, layouts, pool_geometries
 from differences import gradient_by_differences
 from tolerance import assert_close
+from ways import each_isa
 
 
 def keywords(g: PoolGeometry) -> dict[str, Any]:
@@ -77,12 +78,13 @@ def test_max_pool_equals_pytorch_exactly(g: PoolGeometry, dtype: str, seed: int)
     pool, options = _torch_pool(g, "max")
     xs, _, ys = g.windows.shapes("channels_first")
     x, dy = integers(seed, xs, dtype), integers(seed + 1, ys, dtype)
-    y, cache = bl.max_pool_forward(x, dilation=g.dilation, **keywords(g))
     tx = torch.tensor(x, requires_grad=True)
     ty = pool(tx, dilation=g.dilation, **options)
-    np.testing.assert_array_equal(y, ty.detach().numpy())
     ty.backward(torch.tensor(dy))
-    np.testing.assert_array_equal(bl.max_pool_backward(dy, cache), tx.grad.numpy())
+    for isa in each_isa():
+        y, cache = bl.max_pool_forward(x, dilation=g.dilation, **keywords(g))
+        np.testing.assert_array_equal(y, ty.detach().numpy(), f"by {isa}")
+        np.testing.assert_array_equal(bl.max_pool_backward(dy, cache), tx.grad.numpy(), f"by {isa}")
 
 
 @pytest.mark.torch
@@ -98,12 +100,13 @@ def test_avg_pool_equals_pytorch(g: PoolGeometry, dtype: str, seed: int, count: 
     pool, options = _torch_pool(g, "avg")
     xs, _, ys = g.windows.shapes("channels_first")
     x, dy = integers(seed, xs, dtype), integers(seed + 1, ys, dtype)
-    y, cache = bl.avg_pool_forward(x, count_include_pad=count, **keywords(g))
     tx = torch.tensor(x, requires_grad=True)
     ty = pool(tx, count_include_pad=count, **options)
-    assert_close(y, ty.detach().numpy(), terms=27, scale=4)
     ty.backward(torch.tensor(dy))
-    assert_close(bl.avg_pool_backward(dy, cache), tx.grad.numpy(), terms=27, scale=4 * 27)
+    for _ in each_isa():
+        y, cache = bl.avg_pool_forward(x, count_include_pad=count, **keywords(g))
+        assert_close(y, ty.detach().numpy(), terms=27, scale=4)
+        assert_close(bl.avg_pool_backward(dy, cache), tx.grad.numpy(), terms=27, scale=4 * 27)
 
 
 @pytest.mark.torch

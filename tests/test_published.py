@@ -6,6 +6,7 @@ their arrays come from NumPy's legacy generator in the order in which the exerci
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,17 @@ import pytest
 
 import backlit as bl
 from tolerance import assert_shown
+from ways import ISAS, forced
+
+
+@pytest.fixture(autouse=True, params=["as chosen", *ISAS])
+def _isa(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every answer by the engine that is chosen, and by the native one on every instruction set."""
+    if request.param == "as chosen":
+        yield
+        return
+    with forced(request.param):
+        yield
 
 
 def _legacy(seed: int) -> Any:
