@@ -128,12 +128,17 @@ def _in_a_child(random: Random) -> str:
     return "a forked child"
 
 
-def work(seed: int, first: int, last: int, place: str) -> None:
-    """Make calls one after another; before each its number goes to `place`, a file that outlives this process."""
+def _prepare() -> None:
+    """Make this process one in which a call may go wrong."""
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_AS, (hostile_calls.MEMORY,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("error")
+
+
+def work(seed: int, first: int, last: int, place: str) -> None:
+    """Make calls one after another; before each its number goes to `place`, a file that outlives this process."""
+    _prepare()
     with Path(place).open("r+b") as file, mmap.mmap(file.fileno(), 16) as shared:
         for number in range(first, last):
             shared[:16] = struct.pack("qd", number, time.monotonic())
@@ -216,6 +221,7 @@ def main() -> int:
         work(options.seed, int(options.work[0]), int(options.work[1]), options.work[2])
         return 0
     if options.only is not None:
+        _prepare()
         print(make(options.seed, options.only))
         return 0
     command = (sys.executable, __file__, "--seed", str(options.seed), "--work")

@@ -167,9 +167,7 @@ def test_adjoint_identity_at_real_sizes(text: str, layout: str) -> None:
 
 @pytest.mark.torch
 @given(g=conv_geometries(pytorch=True), dtype=dtypes, seed=st.integers(0, 2**32 - 1))
-def test_pairs_equal_pytorch_exactly(g: ConvGeometry, dtype: str, seed: int) -> None:
-    import torch
-
+def test_pairs_equal_pytorch_exactly(g: ConvGeometry, dtype: str, seed: int, torch: Any) -> None:
     forward, backward, keywords = pair(g, "channels_first")
     x, w, b, dy = arrays(g, "channels_first", dtype, seed)
     theirs = [torch.tensor(a, requires_grad=True) for a in (x, w, b)]
@@ -193,9 +191,7 @@ def test_pairs_equal_pytorch_exactly(g: ConvGeometry, dtype: str, seed: int) -> 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("text", ["conv2d:n8,c64-64,i28x28,k3x3,p1", "convT2d:n8,c64-32,i14x14,k4x4,s2,p1"])
-def test_float32_pairs_equal_pytorch_within_rounding(text: str) -> None:
-    import torch
-
+def test_float32_pairs_equal_pytorch_within_rounding(text: str, torch: Any) -> None:
     g = ConvGeometry.parse(text)
     rng = np.random.default_rng(11)
     x, w, dy = (rng.standard_normal(shape).astype("float32") for shape in g.shapes("channels_first"))
@@ -436,9 +432,7 @@ def test_foreign_array_whose_export_fails_is_refused_by_name() -> None:
 
 
 @pytest.mark.torch
-def test_torch_tensor_is_taken_and_one_that_requires_grad_is_refused() -> None:
-    import torch
-
+def test_torch_tensor_is_taken_and_one_that_requires_grad_is_refused(torch: Any) -> None:
     assert bl.conv_forward(torch.tensor(X), torch.tensor(W))[0].tolist() == bl.conv_forward(X, W)[0].tolist()
     with pytest.raises(ValueError, match=r"x is a Tensor that cannot be read.*detach"):
         bl.conv_forward(torch.tensor(X, requires_grad=True), W)

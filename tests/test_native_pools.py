@@ -20,7 +20,7 @@ REMAINDERS = range(1, 34)
 
 CLASSES: dict[str, list[tuple[Any, ...]]] = {  # arguments of PoolGeometry
     "channels": [(2, r, (6, 7), 2, 2) for r in REMAINDERS],
-    "width": [(2, 3, (4, r), (2, 1 + r % 3), 1 + r % 2, ((1, 0), (0, r % 2))) for r in REMAINDERS],
+    "width": [(2, 3, (4, r), (2, min(r, 1 + r % 3)), 1 + r % 2, ((1, 0), (0, r % 2))) for r in REMAINDERS],
     "length": [(2, 3, (r,), min(3, r), 2, 1) for r in REMAINDERS],
     "usual": [
         (2, 16, (28, 28), 2, 2), (1, 64, (30, 30), 3, 2, 1), (2, 8, (13, 13), 3, 2), (1, 5, (9, 9), 3, 1, 1),

@@ -72,9 +72,7 @@ def _torch_pool(g: PoolGeometry, kind: str) -> tuple[Any, dict[str, Any]]:
 
 @pytest.mark.torch
 @given(g=pool_geometries(pytorch=True), dtype=dtypes, seed=st.integers(0, 2**32 - 1))
-def test_max_pool_equals_pytorch_exactly(g: PoolGeometry, dtype: str, seed: int) -> None:
-    import torch
-
+def test_max_pool_equals_pytorch_exactly(g: PoolGeometry, dtype: str, seed: int, torch: Any) -> None:
     pool, options = _torch_pool(g, "max")
     xs, _, ys = g.windows.shapes("channels_first")
     x, dy = integers(seed, xs, dtype), integers(seed + 1, ys, dtype)
@@ -94,9 +92,7 @@ def test_max_pool_equals_pytorch_exactly(g: PoolGeometry, dtype: str, seed: int)
     seed=st.integers(0, 2**32 - 1),
     count=st.booleans(),
 )
-def test_avg_pool_equals_pytorch(g: PoolGeometry, dtype: str, seed: int, count: bool) -> None:
-    import torch
-
+def test_avg_pool_equals_pytorch(g: PoolGeometry, dtype: str, seed: int, count: bool, torch: Any) -> None:
     pool, options = _torch_pool(g, "avg")
     xs, _, ys = g.windows.shapes("channels_first")
     x, dy = integers(seed, xs, dtype), integers(seed + 1, ys, dtype)
@@ -114,9 +110,7 @@ def test_avg_pool_equals_pytorch(g: PoolGeometry, dtype: str, seed: int, count: 
 @pytest.mark.parametrize(
     ("spatial", "output"), [((7,), 3), ((8, 5), (4, 5)), ((5, 6), (7, 1)), ((4, 5, 6), (2, 3, 4))]
 )
-def test_adaptive_avg_pool_equals_pytorch(spatial: Any, output: Any, dtype: str) -> None:
-    import torch
-
+def test_adaptive_avg_pool_equals_pytorch(spatial: Any, output: Any, dtype: str, torch: Any) -> None:
     rng = np.random.default_rng(2)
     x = rng.standard_normal((2, 3, *spatial)).astype(dtype)
     y, cache = bl.adaptive_avg_pool_forward(x, output)
