@@ -456,7 +456,9 @@ def test_words_that_mean_nothing_are_a_usage_error(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["bench", "--help"], ["info", "--help"]], ids=" ".join
+    "arguments",
+    [["--help"], ["train", "--help"], ["bench", "--help"], ["engines", "--help"], ["info", "--help"]],
+    ids=" ".join,
 )
 def test_help_ends_with_an_example(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -481,6 +483,43 @@ def test_info_tells_versions_engines_and_threads(capsys: pytest.CaptureFixture[s
     assert facts["engines"] == ", ".join(backlit.engines.names())
     assert facts["threads"].startswith(f"{backlit.get_num_threads()} in use")
     assert {"Python", "native", "ISAs", "[report]", "[data]", "[onnx]", "[sklearn]", "[torch]"} < facts.keys()
+
+
+def test_info_shows_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    facts = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    here = backlit.engines.processor()
+    assert facts["processor"] == here.name
+    assert facts["threads"].endswith(f"{here.usable} usable of {here.count}")
+    assert facts["caches"] == here.facts()["caches"]
+
+
+def test_engines_lists_all_that_can_be_forced(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engines"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0].split() == ["engine", "algorithms", "ISAs"]
+    assert [row.split()[0] for row in rows[1:]] == list(backlit.engines.names())
+
+
+def test_engines_of_a_descriptor_prints_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "convT2d:n2,c3-4,i5x5,k3x3,p1"
+    assert main(["engines", text, "--dtype", "float64", "--layout", "channels_last"]) == 0
+    choice = backlit.engines.explain_choice(text, "float64", "channels_last")
+    assert capsys.readouterr().out == f"{choice}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["conv2d:n1"], "descriptor 'conv2d:n1' lacks its part c"),
+        (["conv1d:n1,c1-1,i5,k3", "--dtype", "float16"], "dtype is 'float16'"),
+        (["conv1d:n1,c1-1,i5,k3", "--layout", "NCHW"], "layout is 'NCHW'"),
+    ],
+)
+def test_engines_of_what_is_none_is_an_error(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in fails(["engines", *words], capsys)
 
 
 def test_info_with_a_thread_count_that_is_none_is_an_error(

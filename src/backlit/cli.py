@@ -164,6 +164,17 @@ def _bench(options: argparse.Namespace, words: list[str]) -> int:
     return int(any(row.trouble for row in rows))
 
 
+def _engines(options: argparse.Namespace, words: list[str]) -> int:
+    """`backlit engines`."""
+    from backlit import engines
+
+    if options.descriptor is None:
+        print(engines.offers())
+    else:
+        print(engines.explain_choice(options.descriptor, options.dtype, options.layout))
+    return 0
+
+
 def _info(options: argparse.Namespace, words: list[str]) -> int:
     """`backlit info`."""
     import numpy as np
@@ -171,6 +182,7 @@ def _info(options: argparse.Namespace, words: list[str]) -> int:
     from backlit import engines
     from backlit.engines import module
 
+    machine = engines.processor().facts()
     facts = {
         "backlit": backlit.__version__,
         "Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
@@ -178,8 +190,8 @@ def _info(options: argparse.Namespace, words: list[str]) -> int:
         "engines": ", ".join(engines.names()),
         "native": "available" if module.available() else module.why_unavailable(),
         "forced": _forced(),
-        "ISAs": ", ".join(module.isas()) or "none known without the native module",
-        "threads": f"{engines.get_num_threads()} in use, {module.usable_threads()} usable",
+        **machine,
+        "threads": f"{engines.get_num_threads()} in use, {machine['threads']}",
         **{f"[{extra}]": _version(package) for extra, package in _EXTRAS.items()},
     }
     for name, fact in facts.items():
@@ -291,7 +303,19 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     bench.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     bench.add_argument("--json", metavar="FILE", help="keep the rows and the machine as JSON")
     bench.add_argument("--csv", metavar="FILE", help="keep the rows as CSV")
-    _command(commands, "info", _info, "show versions, engines, instruction sets and threads", "backlit info")
+    choice = _command(
+        commands,
+        "engines",
+        _engines,
+        "list engines, algorithms and instruction sets, or tell which would compute a convolution, and why",
+        "backlit engines\n  backlit engines conv2d:n16,c64-64,i56x56,k3x3,p1 --layout channels_last",
+    )
+    choice.add_argument("descriptor", nargs="?", metavar="DESCRIPTOR", help="such as the second example's")
+    choice.add_argument("--dtype", default="float32", metavar="NAME", help="float32 (default) or float64")
+    choice.add_argument(
+        "--layout", default="channels_first", metavar="NAME", help="channels_first (default) or channels_last"
+    )
+    _command(commands, "info", _info, "show versions, engines and the machine", "backlit info")
     return parser, commands.choices
 
 

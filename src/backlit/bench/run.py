@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from backlit import engines
@@ -81,7 +79,7 @@ def machine() -> Machine:
         bandwidth = module.bandwidth(threads)
     except MemoryError:
         bandwidth = None
-    return Machine(_processor(), threads, peak, bandwidth, granted)
+    return Machine(engines.processor().name, threads, peak, bandwidth, granted)
 
 
 def run_bench(
@@ -233,13 +231,3 @@ def _check(against: str | None, layouts: Sequence[str], passes: Collection[str],
         raise ValueError(f"seconds is {seconds}, and a number above 0 is needed, such as 0.2.")
     if against:
         need_torch()
-
-
-def _processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -99,6 +99,18 @@ def names() -> tuple[str, ...]:
     return tuple(engine.name for engine in ENGINES)
 
 
+def offers() -> str:
+    """The engines that are here with their algorithms and instruction sets, in words: all that can be forced.
+
+    Example:
+        >>> print(offers().splitlines()[-1])
+        loops     definition
+    """
+    rows = [("engine", "algorithms", "ISAs")]
+    rows += [(engine.name, _words(engine.algorithms), _words(engine.isas)) for engine in ENGINES]
+    return "\n".join(f"{name:10}{algorithms:20}{isas}".rstrip() for name, algorithms, isas in rows)
+
+
 def explain_choice(
     geometry: ConvGeometry | str, dtype: Any = "float32", layout: str = "channels_first"
 ) -> Choice:

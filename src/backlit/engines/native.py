@@ -118,7 +118,7 @@ def _problem(g: ConvGeometry, layout: str) -> _native.Problem:
 def _shown(operation: str, geometry: Geometry, dtype: str, layout: str, isa: str, algorithm: str) -> Plan:
     """The words and figures of a native plan."""
     how = _made_plan(operation, geometry, dtype, layout, False, isa, algorithm)
-    time = {"microseconds_on_one_thread": round(how.seconds * 1e6, 1)}
+    time = {"estimated_microseconds_on_one_thread": round(how.seconds * 1e6, 1)}
     memory_bound = Plan("native", "direct", isa, "one pass over memory", Figures(**time))
     shown = replace(memory_bound, pieces=how.pieces, seconds=how.seconds, worth=WORTH)
     if isinstance(geometry, PoolGeometry) or operation == "conv_grad_bias":
