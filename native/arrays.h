@@ -124,11 +124,13 @@ inline std::string written(const Sizes& shape) {
 }
 
 [[noreturn]] inline void refuse_for_memory(const std::string& operation, const Sizes& shape, size_t itemsize) {
-    const std::string bytes = std::to_string(static_cast<double>(product(shape)) * static_cast<double>(itemsize) / 1e6);
+    const double bytes = static_cast<double>(product(shape)) * static_cast<double>(itemsize);
+    const std::string size = bytes < 1e6 ? std::to_string(static_cast<int64_t>(bytes)) + " bytes"
+                                         : std::to_string(static_cast<int64_t>(bytes / 1e6)) + " MB";
     PyErr_Format(PyExc_MemoryError,
-                 "%s needs %s MB for its result of shape %s, and some MB to work in, and the system does not grant "
-                 "them: compute fewer samples at a time.",
-                 operation.c_str(), bytes.substr(0, bytes.find('.') + 2).c_str(), written(shape).c_str());
+                 "%s needs %s for its result of shape %s, and memory to work in, and the system does not grant them: "
+                 "compute fewer samples at a time.",
+                 operation.c_str(), size.c_str(), written(shape).c_str());
     throw nb::python_error();
 }
 
