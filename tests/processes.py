@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from backlit.engines import module, use
+import numpy as np
+
+from backlit.engines import loops, module, use
 from backlit.engines.native import native_plan
-from backlit.geometry import ConvGeometry
+from backlit.geometry import ConvGeometry, PoolGeometry
 from configurations import integers
 
 ISAS = module.isas()
@@ -29,31 +32,73 @@ PROBLEMS = (
 )
 
 
-def arrays(text: str, layout: str, dtype: str = "float32") -> tuple[Any, Any, Any, Any]:
-    """x, w, b and dy of a problem, of small integers."""
-    g = ConvGeometry.parse(text)
-    xs, ws, ys = g.shapes(layout)
-    return tuple(integers(seed, shape, dtype) for seed, shape in enumerate((xs, ws, (g.out_channels,), ys)))
+# Pools beside them: windows side by side, apart, over one another, over every edge, and on one and three axes.
+POOLS = {
+    "pool2d k2": PoolGeometry(2, 17, (13, 14), 2),
+    "pool2d k3 s2 p1": PoolGeometry(3, 5, (12, 33), 3, 2, 1, ceil_mode=True),
+    "pool2d k2 s3 d2": PoolGeometry(1, 32, (16, 17), 2, 3, 1, 2),
+    "pool2d k17": PoolGeometry(1, 3, (17, 18), 17, 1),
+    "pool1d k3": PoolGeometry(2, 9, (50,), 3, 1, 1),
+    "pool3d k2": PoolGeometry(1, 16, (5, 6, 7), 2, 1),
+}
+ALL = (*PROBLEMS, *POOLS)
+
+Given = dict[str, tuple[Any, ...]]  # arrays by the operation that they are given to
 
 
-def passes(
+def geometry(text: str) -> Any:
+    """The problem that has a name in POOLS, or that a descriptor describes."""
+    return POOLS[text] if text in POOLS else ConvGeometry.parse(text)
+
+
+def operands(text: str, layout: str, dtype: str = "float32") -> Given:
+    """What every operation of a problem computes from, of small integers."""
+    g = geometry(text)
+    if isinstance(g, PoolGeometry):
+        xs, _, ys = g.windows.shapes(layout)
+        x, dy = integers(0, xs, dtype), integers(1, ys, dtype)
+        winners = loops.ENGINE.functions["max_pool_forward"](g, layout, x)[1]
+        divisors = np.full(g.output_size, 2.0)
+        return {
+            "max_pool_forward": (x,),
+            "max_pool_backward": (dy, winners),
+            "avg_pool_forward": (x, divisors),
+            "avg_pool_backward": (dy, divisors),
+        }
+    shapes = (*g.shapes(layout), (g.out_channels,))
+    x, w, dy, b = (integers(seed, shape, dtype) for seed, shape in enumerate(shapes))
+    return {
+        "conv_forward": (x, w, b),
+        "conv_grad_input": (w, dy),
+        "conv_grad_weight": (x, dy),
+        "conv_grad_bias": (dy,),
+    }
+
+
+def changed(given: Given, change: Callable[[Any], Any]) -> Given:
+    """`change` of every array but a pool's winners and divisors, which say how to compute."""
+    return {
+        name: (change(inputs[0]), *(inputs[1:] if "pool" in name else map(change, inputs[1:])))
+        for name, inputs in given.items()
+    }
+
+
+def results(
     text: str,
     layout: str,
-    x: Any,
-    w: Any,
-    b: Any,
-    dy: Any,
+    given: Given,
     threads: int = 1,
     isa: str | None = None,
     algorithm: str | None = None,
 ) -> list[Any]:
-    """y, dx and dw by the native engine, on so many threads."""
-    g = ConvGeometry.parse(text)
-    inputs = {"conv_forward": (x, w, b), "conv_grad_input": (w, dy, None), "conv_grad_weight": (x, dy, None)}
+    """What the native engine computes by every operation, on so many threads."""
+    found = []
     with use("native", algorithm=algorithm, isa=isa):
-        return [
-            native_plan(name, g, x.dtype.name, layout).run(*given, threads) for name, given in inputs.items()
-        ]
+        for name, inputs in given.items():
+            how = native_plan(name, geometry(text), inputs[0].dtype.name, layout)
+            result = how.run(*inputs, threads=threads)
+            found += result if isinstance(result, tuple) else [result]
+    return found
 
 
 def assert_same_bits(found: list[Any], expected: list[Any]) -> None:

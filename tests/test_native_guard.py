@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from processes import ISAS, LAYOUTS, PROBLEMS, arrays, assert_same_bits, passes, run_python
+from processes import ALL, ISAS, LAYOUTS, PROBLEMS, Given, assert_same_bits, operands, results, run_python
 
 pytestmark = pytest.mark.native
 
@@ -40,24 +40,21 @@ def guarded(array: Any, end: bool) -> Any:
     return copy
 
 
+def _guarded(given: Given, end: bool) -> Given:
+    return {name: tuple(guarded(array, end) for array in inputs) for name, inputs in given.items()}
+
+
 @pytest.mark.parametrize("end", [False, True], ids=["start", "end"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("text", [*PROBLEMS, *MORE])
+@pytest.mark.parametrize("text", [*ALL, *MORE])
 def test_no_pass_reads_outside_its_arrays(text: str, layout: str, isa: str, dtype: str, end: bool) -> None:
-    given = arrays(text, layout, dtype)
+    given = operands(text, layout, dtype)
     for algorithm in (None, "direct"):
-        expected = passes(text, layout, *given, isa=isa, algorithm=algorithm)
+        expected = results(text, layout, given, isa=isa, algorithm=algorithm)
         for threads in (1, 3):
-            found = passes(
-                text,
-                layout,
-                *(guarded(array, end) for array in given),
-                threads=threads,
-                isa=isa,
-                algorithm=algorithm,
-            )
+            found = results(text, layout, _guarded(given, end), threads, isa, algorithm)
             assert_same_bits(found, expected)
 
 
@@ -68,12 +65,9 @@ def test_no_pass_reads_outside_its_arrays(text: str, layout: str, isa: str, dtyp
     "text", ["conv2d:n1,c9-10,i5x6,k3x3", "conv2d:n2,c64-64,i14x14,k3x3,p1", PROBLEMS[1]]
 )
 def test_winograd_reads_nothing_outside_its_arrays(text: str, layout: str, isa: str, end: bool) -> None:
-    given = arrays(text, layout)
-    expected = passes(text, layout, *given, isa=isa, algorithm="winograd")
-    found = passes(
-        text, layout, *(guarded(array, end) for array in given), threads=3, isa=isa, algorithm="winograd"
-    )
-    assert_same_bits(found, expected)
+    given = operands(text, layout)
+    expected = results(text, layout, given, isa=isa, algorithm="winograd")
+    assert_same_bits(results(text, layout, _guarded(given, end), 3, isa, "winograd"), expected)
 
 
 @pytest.mark.parametrize("end", [False, True], ids=["start", "end"])

@@ -11,7 +11,7 @@ import pytest
 
 import backlit as bl
 from backlit.engines import module, workers
-from processes import ISAS, LAYOUTS, PROBLEMS, arrays, assert_same_bits, passes, run_python
+from processes import ALL, ISAS, LAYOUTS, PROBLEMS, assert_same_bits, changed, operands, results, run_python
 
 if module.available():
     from backlit import _native
@@ -85,16 +85,14 @@ assert succeeds(child)
 
 def test_eight_python_threads_at_once_get_the_right_results() -> None:
     text = PROBLEMS[1]
-    given = [arrays(text, layout) for layout in LAYOUTS]
-    expected = [
-        passes(text, layout, *inputs, threads=1) for layout, inputs in zip(LAYOUTS, given, strict=True)
-    ]
+    given = [operands(text, layout) for layout in LAYOUTS]
+    expected = [results(text, layout, inputs) for layout, inputs in zip(LAYOUTS, given, strict=True)]
     wrong = []
 
     def compute(number: int) -> None:
         for turn in range(40):
             which = (number + turn) % 2
-            found = passes(text, LAYOUTS[which], *given[which], threads=4)
+            found = results(text, LAYOUTS[which], given[which], threads=4)
             if not all(map(np.array_equal, found, expected[which])):
                 wrong.append((number, turn))
 
@@ -107,13 +105,13 @@ def test_eight_python_threads_at_once_get_the_right_results() -> None:
 
 
 def test_calls_from_the_workers_of_another_pool_do_not_deadlock() -> None:
-    given = arrays(PROBLEMS[1], "channels_first")
-    expected = passes(PROBLEMS[1], "channels_first", *given)
+    given = operands(PROBLEMS[1], "channels_first")
+    expected = results(PROBLEMS[1], "channels_first", given)
     found = workers.spread(
-        lambda _: passes(PROBLEMS[1], "channels_first", *given, threads=4), range(32), threads=8
+        lambda _: results(PROBLEMS[1], "channels_first", given, threads=4), range(32), threads=8
     )
-    for results in found:
-        assert_same_bits(results, expected)
+    for each in found:
+        assert_same_bits(each, expected)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4, 9])
@@ -266,16 +264,16 @@ assert workers() == 3
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(
-    "text", [*PROBLEMS, "conv2d:n5,c40-48,i30x31,k3x3,p1", "conv2d:n4,c70-90,i20x20,k1x1"]
-)
+@pytest.mark.parametrize("text", [*ALL, "conv2d:n5,c40-48,i30x31,k3x3,p1", "conv2d:n4,c70-90,i20x20,k1x1"])
 def test_bits_are_the_same_for_any_number_of_threads_and_in_every_run(
     text: str, layout: str, isa: str, dtype: str, rng: Any
 ) -> None:
-    given = [rng.standard_normal(array.shape).astype(dtype) for array in arrays(text, layout)]
-    expected = passes(text, layout, *given, threads=1, isa=isa)
+    given = changed(
+        operands(text, layout, dtype), lambda array: rng.standard_normal(array.shape).astype(array.dtype)
+    )
+    expected = results(text, layout, given, isa=isa)
     for threads in (1, 2, 3, 4, 7, 32, 4):
-        assert_same_bits(passes(text, layout, *given, threads=threads, isa=isa), expected)
+        assert_same_bits(results(text, layout, given, threads=threads, isa=isa), expected)
 
 
 def test_usable_threads_are_what_the_mask_and_the_quota_allow() -> None:
