@@ -4,6 +4,7 @@
 
 #include "memory.h"
 #include "panels.h"
+#include "staged.h"
 #include "threads.h"
 
 namespace backlit {
@@ -57,8 +58,9 @@ class PackedWeights {
 template <class T>
 class BlockGather {
   public:
+    // The result has its channels side by side. `whole`: with room for all columns of the panels, one after the other.
     BlockGather(const Kernels<T>& kernels, const Gather& g, const Block& block, const View<const T>& source,
-                const View<T>& result, const PackedWeights<T>& weights, int64_t group, const T* start)
+                const View<T>& result, const PackedWeights<T>& weights, int64_t group, const T* start, bool whole)
         : kernels_(kernels),
           g_(g),
           block_(block),
@@ -66,7 +68,8 @@ class BlockGather {
           result_(result),
           weights_(weights),
           group_(group),
-          start_(start) {}
+          start_(start),
+          whole_(whole) {}
 
     void compute(const Panel<T>* first, const Panel<T>* last) const {
         for (const Interval& a : g_.axis[0].intervals)
@@ -120,7 +123,8 @@ class BlockGather {
                             if (tile.segments == 1)
                                 fetch(from + end * tile.a_row, tile, rows * (group + 2) / groups - end);
                             for (const Panel<T>* panel = first; panel < last; ++panel) {
-                                tile.c = to + begin * tile.c_row + panel->first * result_.strides.channel;
+                                tile.c =
+                                    to + begin * tile.c_row + (whole_ ? panel->start - first->start : panel->first);
                                 tile.b_offset = weights.data() + (panel - first) * tile.segments;
                                 run(*panel, tile, end - begin);
                             }
@@ -135,20 +139,20 @@ class BlockGather {
             for (int64_t i = 0; i < tile.steps; i += line) __builtin_prefetch(from + m * tile.a_row + i, 0, 2);
     }
 
-    // A tile, by way of a scratch tile where the panel has fewer columns than the shape or they are not neighbours.
+    // A tile, by way of a scratch tile where the result has no room for the columns that the panel lacks.
     void run(const Panel<T>& panel, Tile<T>& tile, int64_t rows) const {
         const TileKernel<T> kernel = panel.shape->along[rows];
         tile.b = weights_.data(group_, panel);
         tile.b_step = panel.shape->columns;
         tile.init = start_ + panel.start;
-        if (panel.columns == panel.shape->columns && result_.strides.channel == 1) return kernel(tile);
+        if (whole_ || panel.columns == panel.shape->columns) return kernel(tile);
         alignas(64) T scratch[most_rows * 64];
         T* to = tile.c;
         const int64_t row = tile.c_row;
         tile.c = scratch;
         tile.c_row = panel.shape->columns;
         kernel(tile);
-        copy_matrix(kernels_, scratch, tile.c_row, 1, to, row, result_.strides.channel, rows, panel.columns);
+        kernels_.copy(scratch, tile.c_row, rows, panel.columns, to, row);
         tile.c_row = row;
     }
 
@@ -178,68 +182,134 @@ class BlockGather {
     const PackedWeights<T>& weights_;
     const int64_t group_;
     const T* start_;
+    const bool whole_;
 };
 
+// One gather over all blocks, groups and panels.
 template <class T>
-void gather(const Gather& g, const Kernels<T>& kernels, const T* source, const T* w, const T* bias, T* result,
-            int threads) {
-    const std::vector<Panel<T>> panels = panels_of(kernels, g.outputs);
-    const PackedWeights<T> weights(kernels, g, panels, w, threads);
-    const int64_t width = width_of(panels);
-    Buffer<T> starts(g.groups * width);
-    std::fill_n(starts.data(), g.groups * width, T(0));
-    if (bias != nullptr)
+class Product {
+  public:
+    Product(const Gather& g, const Kernels<T>& kernels, const T* w, const T* bias, int threads)
+        : g_(g),
+          kernels_(kernels),
+          panels_(panels_of(kernels, g.outputs)),
+          width_(width_of(panels_)),
+          weights_(kernels, g, panels_, w, threads),
+          starts_(g.groups * width_) {
+        std::fill_n(starts_.data(), g.groups * width_, T(0));
+        if (bias == nullptr) return;
         for (int64_t group = 0; group < g.groups; ++group)
-            for (const Panel<T>& panel : panels)
+            for (const Panel<T>& panel : panels_)
                 std::copy_n(bias + group * g.outputs + panel.first, panel.columns,
-                            starts.data() + group * width + panel.start);
-
-    const int64_t reach = g.axis[0].reach * g.axis[1].reach * g.axis[2].reach;
-    const int64_t depth = g.taps() * g.inputs;  // of the sum
-    const int64_t fitting = source_bytes / static_cast<int64_t>(sizeof(T)) / (g.inputs * reach);
-    const int64_t all = g.batch * g.axis[0].positions() * g.axis[1].positions() * g.axis[2].positions();
-    const int64_t worthwhile = work_of_piece / (depth * g.outputs) + 1;
-    const std::vector<Block> blocks =
-        blocks_of(g, std::min(std::max(fitting, int64_t{28}), std::max(all / wanted_pieces, worthwhile)));
-    const auto count = static_cast<int64_t>(blocks.size());
-    // Where there are few blocks, their panels are shared out too.
-    const int64_t shares = std::clamp<int64_t>(wanted_pieces / 2 / std::max<int64_t>(count * g.groups, 1), 1,
-                                               static_cast<int64_t>(panels.size()));
-    // As many panels at a time as stay in the second cache with the block.
-    const int64_t at_once =
-        std::max<int64_t>(weight_bytes / static_cast<int64_t>(sizeof(T)) / (depth * panels.front().shape->columns), 1);
-    const bool stage = g.source.channel != 1 || (g.outputs >= 32 && collides<T>(g.source.axis[2] * g.axis[2].reach));
-    View<T> view = {result, 0, g.result};
-    for (int i = 0; i < 3; ++i) {
-        view.origin += g.axis[i].start * g.result.axis[i];
-        view.strides.axis[i] *= g.axis[i].step;
+                            starts_.data() + group * width_ + panel.start);
     }
-    parallel_for(g.groups * count * shares, threads, [&](int64_t piece) {
-        const int64_t share = piece % shares, group = piece / shares / count;
-        const Block& block = blocks[piece / shares % count];
-        const auto compute = [&](const View<const T>& from) {
-            const View<T> to = {result, view.origin + group * g.outputs * g.result.channel, view.strides};
-            const BlockGather<T> tiles(kernels, g, block, from, to, weights, group, starts.data() + group * width);
-            const auto total = static_cast<int64_t>(panels.size());
-            const int64_t last = total * (share + 1) / shares;
-            for (int64_t i = total * share / shares; i < last; i += at_once)
-                tiles.compute(&panels[i], panels.data() + std::min(i + at_once, last));
-        };
-        if (stage) {
-            const Staged<T> staged(kernels, g, block, source, group);
-            compute(staged.view());
-        } else {
-            compute({source, group * g.inputs, g.source});
+
+    void compute(const T* source, T* result, int threads) const {
+        const std::vector<Block> blocks = blocks_of(g_, positions_of_block());
+        const auto count = static_cast<int64_t>(blocks.size()), panels = static_cast<int64_t>(panels_.size());
+        // Where there are few blocks, their panels are shared out too.
+        const int64_t shares =
+            std::clamp<int64_t>(wanted_pieces / 2 / std::max<int64_t>(count * g_.groups, 1), 1, panels);
+        const bool stage =
+            g_.source.channel != 1 || (g_.outputs >= 32 && collides<T>(g_.source.axis[2] * g_.axis[2].reach));
+        parallel_for(g_.groups * count * shares, threads, [&](int64_t piece) {
+            const int64_t share = piece % shares, group = piece / shares / count;
+            const Block& block = blocks[piece / shares % count];
+            const Range mine = {panels * share / shares, panels * (share + 1) / shares};
+            if (stage) {
+                const Staged<T> staged(kernels_, g_, block, source, group);
+                block_of(staged.gather(), block, staged.view(), group, mine, result);
+            } else {
+                block_of(g_, block, {source, group * g_.inputs, g_.source}, group, mine, result);
+            }
+        });
+    }
+
+  private:
+    int64_t positions_of_block() const {
+        int64_t footprint = g_.inputs;  // numbers of the source for a position
+        for (const GatherAxis& axis : g_.axis)
+            footprint *= by_tap(axis, axis.positions()) ? static_cast<int64_t>(axis.taps.size()) : axis.reach;
+        const int64_t bytes = footprint * static_cast<int64_t>(sizeof(T));
+        const int64_t fitting =
+            std::max({source_bytes / bytes, std::min<int64_t>(most_rows, 16 * source_bytes / bytes), int64_t{1}});
+        const int64_t sample = g_.axis[0].positions() * g_.axis[1].positions() * g_.axis[2].positions();
+        const int64_t worthwhile = work_of_piece / (depth() * g_.outputs) + 1;
+        const int64_t positions = std::min(fitting, std::max(g_.batch * sample / wanted_pieces, worthwhile));
+        // Where borders leave only short rows, the tiles' rows run along the samples, so a block needs some of them.
+        int64_t longest = 0;
+        for (const Interval& interval : g_.axis[2].intervals) longest = std::max(longest, interval.positions.size());
+        return longest < most_rows ? std::max(positions, std::min(2 * fitting, 8 * sample)) : positions;
+    }
+
+    // Some panels of a block, as many at a time as stay in the second cache with the block.
+    void block_of(const Gather& g, const Block& block, const View<const T>& source, int64_t group, Range panels,
+                  T* result) const {
+        View<T> to = {result, group * g.outputs * g.result.channel, g.result};
+        for (int i = 0; i < 3; ++i) {
+            to.origin += g.axis[i].start * g.result.axis[i];
+            to.strides.axis[i] *= g.axis[i].step;
         }
-    });
-}
+        const bool apart = g.result.channel != 1;
+        const int64_t columns = panels_.front().shape->columns;
+        const int64_t numbers = weight_bytes / static_cast<int64_t>(sizeof(T));
+        int64_t at_once = numbers / (depth() * columns);
+        if (apart) at_once = std::min(at_once, numbers / (block.size() * columns));
+        at_once = std::max<int64_t>(at_once, 1);
+        for (int64_t i = panels.begin; i < panels.end; i += at_once) {
+            const Panel<T>*first = &panels_[i], *last = panels_.data() + std::min(i + at_once, panels.end);
+            const T* start = starts_.data() + group * width_;
+            if (!apart) {
+                BlockGather<T>(kernels_, g, block, source, to, weights_, group, start, false).compute(first, last);
+                continue;
+            }
+            // Channels apart: computed side by side, then transposed, so that each line of the result is written once.
+            const int64_t row = (last - 1)->start + (last - 1)->shape->columns - first->start;
+            const Buffer<T> buffer(block.size() * row);
+            View<T> local = {buffer.data(), 0, {row, 1, {row, row, row}}};
+            for (int axis = 1; axis >= 0; --axis)
+                local.strides.axis[axis] = local.strides.axis[axis + 1] * block.positions[axis + 1].size();
+            local.strides.batch = local.strides.axis[0] * block.positions[0].size();
+            local.origin = -block.samples.begin * local.strides.batch;
+            for (int axis = 0; axis < 3; ++axis) local.origin -= block.positions[axis].begin * local.strides.axis[axis];
+            BlockGather<T>(kernels_, g, block, source, local, weights_, group, start, true).compute(first, last);
+            for (const Panel<T>* panel = first; panel < last; ++panel)
+                scatter(block, *panel, local, panel->start - first->start, to);
+        }
+    }
+
+    // A block's columns of a panel, from where they were computed to where they belong.
+    void scatter(const Block& block, const Panel<T>& panel, const View<T>& from, int64_t column,
+                 const View<T>& to) const {
+        const Range* p = block.positions;
+        const Strides &f = from.strides, &t = to.strides;
+        const bool whole = t.axis[1] == p[2].size() * t.axis[2];  // rows that follow one another on both sides are one
+        const int64_t rows = whole ? 1 : p[1].size(), count = whole ? p[1].size() * p[2].size() : p[2].size();
+        for (int64_t n = block.samples.begin; n < block.samples.end; ++n)
+            for (int64_t i = p[0].begin; i < p[0].end; ++i)
+                for (int64_t j = p[1].begin; j < p[1].begin + rows; ++j)
+                    copy_matrix(kernels_, from.at(n, i, j, p[2].begin) + column, f.axis[2], 1,
+                                to.at(n, i, j, p[2].begin) + panel.first * t.channel, t.axis[2], t.channel, count,
+                                panel.columns);
+    }
+
+    int64_t depth() const { return g_.taps() * g_.inputs; }  // of the sum
+
+    const Gather& g_;
+    const Kernels<T>& kernels_;
+    const std::vector<Panel<T>> panels_;
+    const int64_t width_;  // of a row of all panels
+    const PackedWeights<T> weights_;
+    const Buffer<T> starts_;  // what the sums start from: the bias or zero
+};
 
 }  // namespace
 
 template <class T>
 void direct_forward(const Problem& problem, const Kernels<T>& kernels, const T* x, const T* w, const T* bias, T* y,
                     int threads) {
-    gather(forward_gather(merged(problem)), kernels, x, w, bias, y, threads);
+    const Gather g = forward_gather(merged(problem));
+    Product<T>(g, kernels, w, bias, threads).compute(x, y, threads);
 }
 
 template <class T>
@@ -254,7 +324,7 @@ void direct_grad_input(const Problem& problem, const Kernels<T>& kernels, const 
             std::fill(dx + size / parts * i, i + 1 < parts ? dx + size / parts * (i + 1) : dx + size, T(0));
         });
     }
-    for (const Gather& g : gathers) gather(g, kernels, dy, w, static_cast<const T*>(nullptr), dx, threads);
+    for (const Gather& g : gathers) Product<T>(g, kernels, w, nullptr, threads).compute(dy, dx, threads);
 }
 
 template void direct_forward(const Problem&, const Kernels<float>&, const float*, const float*, const float*, float*,

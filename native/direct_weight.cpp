@@ -4,6 +4,7 @@
 #include "direct.h"
 #include "memory.h"
 #include "panels.h"
+#include "staged.h"
 #include "threads.h"
 
 namespace backlit {
@@ -116,15 +117,18 @@ template <class T>
 void pack_upstream(const Kernels<T>& kernels, const Gather& g, const Block& block, const Panel<T>& panel, int64_t group,
                    const T* dy, T* to) {
     const Strides& s = g.result;
-    const int64_t columns = panel.shape->columns, row = block.positions[2].size();
+    const Range* p = block.positions;
+    const int64_t columns = panel.shape->columns;
     if (panel.columns < columns) std::fill_n(to, block.size() * columns, T(0));
+    const bool whole = s.axis[1] == p[2].size() * s.axis[2];  // rows that follow one another are one
+    const int64_t rows = whole ? 1 : p[1].size(), count = whole ? p[1].size() * p[2].size() : p[2].size();
     for (int64_t n = block.samples.begin; n < block.samples.end; ++n)
-        for (int64_t i = block.positions[0].begin; i < block.positions[0].end; ++i)
-            for (int64_t j = block.positions[1].begin; j < block.positions[1].end; ++j) {
-                const T* from = dy + n * s.batch + i * s.axis[0] + j * s.axis[1] +
-                                block.positions[2].begin * s.axis[2] + (group * g.outputs + panel.first) * s.channel;
-                copy_matrix(kernels, from, s.axis[2], s.channel, to, columns, 1, row, panel.columns);
-                to += row * columns;
+        for (int64_t i = p[0].begin; i < p[0].end; ++i)
+            for (int64_t j = p[1].begin; j < p[1].begin + rows; ++j) {
+                const T* from = dy + n * s.batch + i * s.axis[0] + j * s.axis[1] + p[2].begin * s.axis[2] +
+                                (group * g.outputs + panel.first) * s.channel;
+                copy_matrix(kernels, from, s.axis[2], s.channel, to, columns, 1, count, panel.columns);
+                to += count * columns;
             }
 }
 
@@ -170,11 +174,11 @@ class Gradient {
             for (int64_t b = count * chunk / chunks; b < count * (chunk + 1) / chunks; ++b) {
                 const Block& block = blocks[b];
                 const Buffer<T> packed(block.size() * width_);
-                const auto add = [&](const View<const T>& x) {
+                const auto add = [&](const Gather& g, const View<const T>& x) {
                     for (const Panel<T>& panel : panels_) {
                         T* dy = packed.data() + block.size() * panel.start;
                         pack_upstream(kernels_, g_, block, panel, group, dy_, dy);
-                        BlockSums<T>(g_, block, x, dy)
+                        BlockSums<T>(g, block, x, dy)
                             .add(panel, {0, INT64_MAX}, {0, INT64_MAX}, mine + depth_ * panel.start);
                     }
                 };
@@ -202,11 +206,11 @@ class Gradient {
                     pack_upstream(kernels_, g_, block, panels_[i], group, dy_,
                                   packed.data() + block.size() * panels_[i].start);
                 });
-                with_source(block, group, [&](const View<const T>& x) {
+                with_source(block, group, [&](const Gather& g, const View<const T>& x) {
                     parallel_for(panels * heights * shares, threads, [&](int64_t i) {
                         const Panel<T>& panel = panels_[i / shares / heights];
                         const int64_t height = i / shares % heights, share = i % shares;
-                        BlockSums<T>(g_, block, x, packed.data() + block.size() * panel.start)
+                        BlockSums<T>(g, block, x, packed.data() + block.size() * panel.start)
                             .add(panel, {height, height + 1}, {rows * share / shares, rows * (share + 1) / shares},
                                  sums.data() + depth_ * (group * width_ + panel.start));
                     });
@@ -217,9 +221,9 @@ class Gradient {
 
     template <class Use>
     void with_source(const Block& block, int64_t group, const Use& use) const {
-        if (g_.source.channel == 1) return use({x_, group * g_.inputs, g_.source});
+        if (g_.source.channel == 1) return use(g_, {x_, group * g_.inputs, g_.source});
         const Staged<T> staged(kernels_, g_, block, x_, group);
-        use(staged.view());
+        use(staged.gather(), staged.view());
     }
 
     // dw = the chunks' sums, one after another, where the weights lie in memory.

@@ -80,6 +80,11 @@ Range GatherAxis::reads(Range positions) const {
     return result.begin < result.end ? result : Range{};
 }
 
+Range GatherAxis::reading(const Tap& tap, Range positions) const {
+    const int64_t end = first_reading(*this, tap, source, positions.end);
+    return {std::max(positions.begin, first_reading(*this, tap, 0, positions.end)), end};
+}
+
 Problem merged(const Problem& problem) {
     std::vector<Axis> kept;
     for (const Axis& axis : problem.axis) {

@@ -38,8 +38,10 @@ struct GatherAxis {
     std::vector<Interval> intervals;  // all positions of the result, in order
 
     int64_t positions() const { return intervals.empty() ? 0 : intervals.back().positions.end; }
-    // The source positions that a range of positions reads.
+    // The source positions that a range of positions reads, from the first to the last.
     Range reads(Range positions) const;
+    // Those of a range of positions that read something at a tap.
+    Range reading(const Tap& tap, Range positions) const;
 };
 
 struct Gather {

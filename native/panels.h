@@ -1,4 +1,4 @@
-// Channels in panels as wide as a micro-tile, and copies of a block that lie as the micro-tile wants them.
+// Channels in panels as wide as a micro-tile, and copies of matrices between layouts.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,6 @@
 
 #include "gather.h"
 #include "kernels/table.h"
-#include "memory.h"
 
 namespace backlit {
 
@@ -71,48 +70,5 @@ void copy_matrix(const Kernels<T>& kernels, const T* from, int64_t from_row, int
                 for (int64_t j = j0; j < columns && j < j0 + edge; ++j)
                     to[i * to_row + j * to_column] = from[i * from_row + j * from_column];
 }
-
-// Rows of a tile that lie a multiple of 2 KB apart fall into one or two sets of the first cache and evict one another.
-template <class T>
-bool collides(int64_t distance) {
-    return distance * static_cast<int64_t>(sizeof(T)) % 2048 == 0;
-}
-
-// A copy of what a block reads of a group's source, channels innermost.
-template <class T>
-class Staged {
-  public:
-    Staged(const Kernels<T>& kernels, const Gather& g, const Block& block, const T* source, int64_t group)
-        : reads_{g.axis[0].reads(block.positions[0]), g.axis[1].reads(block.positions[1]),
-                 g.axis[2].reads(block.positions[2])},
-          row_(collides<T>(g.inputs * g.axis[2].reach) ? g.inputs + 16 : g.inputs),
-          buffer_(block.samples.size() * reads_[0].size() * reads_[1].size() * reads_[2].size() * row_) {
-        const Strides& s = g.source;
-        T* to = buffer_.data();
-        Strides& v = view_.strides;
-        v = {reads_[0].size() * reads_[1].size() * reads_[2].size() * row_,
-             1,
-             {reads_[1].size() * reads_[2].size() * row_, reads_[2].size() * row_, row_}};
-        view_.data = to;
-        view_.origin = -block.samples.begin * v.batch;
-        for (int i = 0; i < 3; ++i) view_.origin -= reads_[i].begin * v.axis[i];
-        for (int64_t n = block.samples.begin; n < block.samples.end; ++n)
-            for (int64_t i = reads_[0].begin; i < reads_[0].end; ++i)
-                for (int64_t j = reads_[1].begin; j < reads_[1].end; ++j) {
-                    const T* from = source + n * s.batch + i * s.axis[0] + j * s.axis[1] + reads_[2].begin * s.axis[2] +
-                                    group * g.inputs * s.channel;
-                    copy_matrix(kernels, from, s.axis[2], s.channel, to, row_, 1, reads_[2].size(), g.inputs);
-                    to += reads_[2].size() * row_;
-                }
-    }
-
-    const View<const T>& view() const { return view_; }
-
-  private:
-    Range reads_[3];
-    int64_t row_;
-    Buffer<T> buffer_;
-    View<const T> view_;
-};
 
 }  // namespace backlit

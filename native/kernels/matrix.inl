@@ -112,13 +112,25 @@ BACKLIT_INLINE void store_first(T* to, Vector<T, lanes> value, int64_t count) {
     }
 }
 
+// The first `count` of the lanes from one place to another.
+template <class T, int lanes>
+BACKLIT_INLINE void copy_first(const T* from, T* to, int64_t count) {
+#pragma GCC unroll 4
+    for (int half = lanes / 2; half > 0; half /= 2) {
+        if (!(count & half)) continue;
+        __builtin_memcpy(to, from, half * sizeof(T));
+        to += half;
+        from += half;
+    }
+}
+
 // to[i, j] = from[i, j] for i below `rows` and j below `columns`.
 template <class T, int lanes>
 void copy_matrix(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row) {
     const int64_t whole = columns / lanes * lanes;
     for (int64_t i = 0; i < rows; ++i, from += from_row, to += to_row) {
         for (int64_t j = 0; j < whole; j += lanes) store<T, lanes>(to + j, load<T, lanes>(from + j));
-        if (whole < columns) store_first<T, lanes>(to + whole, load_first<T, lanes>(from + whole, columns - whole), columns - whole);
+        if (whole < columns) copy_first<T, lanes>(from + whole, to + whole, columns - whole);
     }
 }
 
