@@ -94,7 +94,7 @@ class ConvPlan {
     }
 
     const Plan& plan() const { return plan_; }
-    const char* algorithm() const { return plan_.algorithm == Algorithm::winograd ? "winograd" : "direct"; }
+    const char* algorithm() const { return plan_.kernel == Kernel::winograd ? "winograd" : "direct"; }
 
   private:
     static Pass pass_named(const std::string& operation) {
@@ -306,7 +306,7 @@ NB_MODULE(_native, m) {
         .def("run", &ConvPlan::run, "first"_a, "second"_a, "bias"_a.none() = nb::none(), "threads"_a = 1,
              "The result as a new array of the plan's shape.")
         .def_prop_ro("algorithm", &ConvPlan::algorithm)
-        .def_prop_ro("kernel", [](const ConvPlan& self) { return self.plan().name; })
+        .def_prop_ro("kernel", [](const ConvPlan& self) { return self.plan().name(); })
         .def_prop_ro("reason", [](const ConvPlan& self) { return self.plan().reason; })
         .def_prop_ro("tile", [](const ConvPlan& self) { return self.plan().tile; })
         .def_prop_ro("isa", [](const ConvPlan& self) { return std::string(self.plan().isa->name); })

@@ -5,6 +5,7 @@
 
 #include "depthwise.h"
 #include "direct.h"
+#include "panels.h"
 #include "small.h"
 #include "winograd.h"
 
@@ -13,6 +14,15 @@ namespace {
 
 constexpr double small_work = 4096;                  // multiplications up to which plain loops are fastest
 constexpr double multiplications_per_second = 40e9;  // on one thread: the scale of an estimate, not a measurement
+constexpr double work_of_piece = 1 << 20;            // multiplications, as the drivers cut them
+constexpr double most_pieces = 32;
+
+// The micro-tile of most of a product with so many columns: rows x columns.
+template <class T>
+std::string tile_of(const Kernels<T>& kernels, int64_t columns) {
+    const TileShape<T>& shape = *panels_of(kernels, columns).front().shape;
+    return std::to_string(shape.rows) + "x" + std::to_string(shape.columns);
+}
 
 // Winograd's kernels are float's alone, and so are the plans that name it.
 template <class T>
@@ -20,61 +30,62 @@ void execute_winograd(const Plan&, const T*, const T*, const T*, T*, int) {}
 template <>
 void execute_winograd(const Plan& plan, const float* first, const float* second, const float* bias, float* result,
                       int threads) {
+    const Problem& p = plan.problem;
     const Kernels<float>& kernels = plan.isa->f32;
-    switch (plan.pass) {
-        case Pass::forward:
-            return winograd_forward(plan.problem, kernels, first, second, bias, result, threads);
-        case Pass::grad_input:
-            return winograd_grad_input(plan.problem, kernels, first, second, result, threads);
-        case Pass::grad_weight:
-            return winograd_grad_weight(plan.problem, kernels, first, second, result, threads);
-    }
+    if (plan.pass == Pass::forward) return winograd_forward(p, kernels, first, second, bias, result, threads);
+    if (plan.pass == Pass::grad_input) return winograd_grad_input(p, kernels, first, second, result, threads);
+    winograd_grad_weight(p, kernels, first, second, result, threads);
 }
 
 }  // namespace
+
+const char* Plan::name() const {
+    switch (kernel) {
+        case Kernel::loops:
+            return "direct, plain loops";
+        case Kernel::depthwise:
+            return "direct, depthwise";
+        case Kernel::tiles:
+            return "direct, micro-tiles";
+        case Kernel::winograd:
+            return "winograd";
+    }
+    return "";
+}
 
 Plan make_plan(const Problem& problem, Pass pass, bool wide, const Isa& isa, Algorithm asked) {
     const char* refusal = wide ? "winograd serves float32 only" : winograd_refusal(problem, pass);
     if (asked == Algorithm::winograd && refusal) throw std::invalid_argument(refusal);
     const double work = problem.multiplications();
-    const bool pays = asked == Algorithm::any && !refusal && winograd_pays(problem, pass);
-    if (asked == Algorithm::winograd || pays) {
-        return {problem,
-                pass,
-                wide,
-                &isa,
-                Algorithm::winograd,
-                "winograd",
-                pays ? "a tile takes 36 multiplications for 144" : "asked for",
-                winograd_tile(problem, pass),
-                winograd_multiplications(problem, pass) / multiplications_per_second,
-                winograd_pieces(problem, pass)};
-    }
     Plan plan = {problem,
                  pass,
                  wide,
                  &isa,
-                 Algorithm::direct,
-                 "direct",
-                 "every configuration",
+                 Kernel::tiles,
+                 "",
                  "",
                  work / multiplications_per_second,
-                 1};
-    if (work <= small_work) {
-        plan.name = "direct, plain loops";
+                 static_cast<int64_t>(std::clamp(work / work_of_piece, 1.0, most_pieces))};
+    const bool pays = !refusal && winograd_pays(problem, pass);
+    if (asked == Algorithm::winograd || (asked == Algorithm::any && pays)) {
+        plan.kernel = Kernel::winograd;
+        plan.reason = pays ? "a tile takes 36 multiplications where direct arithmetic takes 144" : "it is asked for";
+        plan.tile = winograd_tile(problem, pass);
+        plan.seconds = winograd_multiplications(problem, pass) / multiplications_per_second;
+        plan.pieces = winograd_pieces(problem, pass);
+    } else if (work <= small_work) {
+        plan.kernel = Kernel::loops;
         plan.reason = "the problem is so small that packing would cost more than computing";
-        return plan;
+    } else if (depthwise_serves(problem)) {
+        plan.kernel = Kernel::depthwise;
+        plan.reason = "every channel has a filter of its own, so that each number is touched once";
+    } else {
+        const int64_t columns = pass == Pass::grad_input ? problem.group_inputs() : problem.group_outputs();
+        plan.tile = wide ? tile_of(isa.f64, columns) : tile_of(isa.f32, columns);
+        plan.reason = asked == Algorithm::direct ? "it is asked for"
+                      : refusal ? std::string("it serves every problem, and ") + refusal
+                                : "Winograd's tiles would reach so far beyond the image that they save too little";
     }
-    if (depthwise_serves(problem)) {
-        plan.name = "direct, depthwise";
-        plan.reason = "every channel has its own filter, so each number is touched once";
-        plan.pieces = 32;
-        return plan;
-    }
-    const int64_t last = (wide ? isa.f64.shapes : isa.f32.shapes) - 1;
-    plan.tile = wide ? std::to_string(isa.f64.shape[last].rows) + "x" + std::to_string(isa.f64.shape[last].columns)
-                     : std::to_string(isa.f32.shape[last].rows) + "x" + std::to_string(isa.f32.shape[last].columns);
-    plan.pieces = 32;
     return plan;
 }
 
@@ -86,28 +97,21 @@ void execute(const Plan& plan, const T* first, const T* second, const T* bias, T
         if (plan.pass == Pass::grad_weight) std::fill_n(result, p.out_channels * p.group_inputs() * p.taps(), T(0));
         return;
     }
-    if (plan.algorithm == Algorithm::winograd) return execute_winograd(plan, first, second, bias, result, threads);
-    const bool small = p.multiplications() <= small_work;
-    if (!small && depthwise_serves(p)) {
-        switch (plan.pass) {
-            case Pass::forward:
-                return depthwise_forward(p, kernels, first, second, bias, result, threads);
-            case Pass::grad_input:
-                return depthwise_grad_input(p, kernels, first, second, result, threads);
-            case Pass::grad_weight:
-                return depthwise_grad_weight(p, kernels, first, second, result, threads);
-        }
-    }
-    switch (plan.pass) {
-        case Pass::forward:
-            return small ? small_forward(p, first, second, bias, result)
-                         : direct_forward(p, kernels, first, second, bias, result, threads);
-        case Pass::grad_input:
-            return small ? small_grad_input(p, first, second, result)
-                         : direct_grad_input(p, kernels, first, second, result, threads);
-        case Pass::grad_weight:
-            return small ? small_grad_weight(p, first, second, result)
-                         : direct_grad_weight(p, kernels, first, second, result, threads);
+    switch (plan.kernel) {
+        case Kernel::winograd:
+            return execute_winograd(plan, first, second, bias, result, threads);
+        case Kernel::depthwise:
+            if (plan.pass == Pass::forward) return depthwise_forward(p, kernels, first, second, bias, result, threads);
+            if (plan.pass == Pass::grad_input) return depthwise_grad_input(p, kernels, first, second, result, threads);
+            return depthwise_grad_weight(p, kernels, first, second, result, threads);
+        case Kernel::tiles:
+            if (plan.pass == Pass::forward) return direct_forward(p, kernels, first, second, bias, result, threads);
+            if (plan.pass == Pass::grad_input) return direct_grad_input(p, kernels, first, second, result, threads);
+            return direct_grad_weight(p, kernels, first, second, result, threads);
+        case Kernel::loops:
+            if (plan.pass == Pass::forward) return small_forward(p, first, second, bias, result);
+            if (plan.pass == Pass::grad_input) return small_grad_input(p, first, second, result);
+            return small_grad_weight(p, first, second, result);
     }
 }
 

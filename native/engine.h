@@ -10,18 +10,20 @@ namespace backlit {
 
 enum class Pass { forward, grad_input, grad_weight };
 enum class Algorithm { any, direct, winograd };
+enum class Kernel { loops, tiles, depthwise, winograd };  // direct has three
 
 struct Plan {
     Problem problem;
     Pass pass;
     bool wide;  // float64
     const Isa* isa;
-    Algorithm algorithm;  // direct or winograd
-    std::string name;     // the algorithm's, with the kernel that it uses
-    std::string reason;   // why this one
-    std::string tile;     // the micro-tile or the Winograd tile, for people
-    double seconds;       // an estimate of the work on one thread
-    int64_t pieces;       // how many pieces of work there are to spread over threads
+    Kernel kernel;
+    std::string reason;  // why this one
+    std::string tile;    // the micro-tile or the Winograd tile, for people; empty where there is none
+    double seconds;      // an estimate of the work on one thread
+    int64_t pieces;      // about how many pieces of work there are to spread over threads
+
+    const char* name() const;  // the algorithm's, with the kernel that it uses
 };
 
 // Chosen from the problem alone, never from the number of threads. Throws std::invalid_argument with a sentence that

@@ -144,8 +144,8 @@ void check(const Problem& p, Algorithm algorithm, const std::vector<const Isa*>&
                 for (const int threads : {1, 3}) {
                     std::vector<T> got(pass.wanted.size(), std::numeric_limits<T>::quiet_NaN());
                     execute(plan, pass.first, pass.second, pass.bias, got.data(), threads);
-                    const std::string claim = what + ", " + plan.name + ", " + name(p);
-                    compare(got, pass.wanted, plan.algorithm != Algorithm::winograd, claim);
+                    const std::string claim = what + ", " + plan.name() + ", " + name(p);
+                    compare(got, pass.wanted, plan.kernel != Kernel::winograd, claim);
                     if (threads == 1) first = got;
                     expect(got == first, claim + ": other bits on 3 threads");
                 }
