@@ -19,12 +19,12 @@ constexpr int64_t most_chunks = 32;
 
 Range common(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
 
-// dw of one group in panels [panel][tap][input][column of the panel], taps by ascending offset; dy of a block in panels
-// [panel][position of the block][column].
+// dw of one group in panels [panel][tap][input][column of the panel], taps by ascending offset; dy of a block with the
+// columns of a panel side by side.
 template <class T>
 class BlockSums {
   public:
-    BlockSums(const Gather& g, const Block& block, const View<const T>& x, const T* dy)
+    BlockSums(const Gather& g, const Block& block, const View<const T>& x, const View<const T>& dy)
         : g_(g), block_(block), x_(x), dy_(dy) {}
 
     // Add the block's part of some taps of the middle axis, and of some (tap, channel) rows of the last, to the sums of
@@ -50,29 +50,23 @@ class BlockSums {
         for (int i = 2; i >= 0; --i)
             if (ranges[i].size() > ranges[along].size()) along = i;
         const int64_t columns = panel.shape->columns;
-        const int64_t extents[3] = {block_.positions[0].size(), block_.positions[1].size(), block_.positions[2].size()};
-        const int64_t distance[4] = {extents[0] * extents[1] * extents[2] * columns, extents[1] * extents[2] * columns,
-                                     extents[2] * columns, columns};
         std::vector<int64_t> xs, dys;
         Range outer[4] = {ranges[0], ranges[1], ranges[2], ranges[3]};
         outer[along].end = outer[along].begin + 1;
-        const int64_t origin[4] = {block_.samples.begin, block_.positions[0].begin, block_.positions[1].begin,
-                                   block_.positions[2].begin};
         for (int64_t n = outer[0].begin; n < outer[0].end; ++n)
             for (int64_t i = outer[1].begin; i < outer[1].end; ++i)
                 for (int64_t j = outer[2].begin; j < outer[2].end; ++j)
                     for (int64_t k = outer[3].begin; k < outer[3].end; ++k) {
                         xs.push_back(x_.at(n, g_.axis[0].reach * i, g_.axis[1].reach * j, g_.axis[2].reach * k) -
                                      x_.data);
-                        dys.push_back((n - origin[0]) * distance[0] + (i - origin[1]) * distance[1] +
-                                      (j - origin[2]) * distance[2] + (k - origin[3]) * distance[3]);
+                        dys.push_back(dy_.at(n, i, j, k) - dy_.data);
                     }
         static const T zeros[64] = {};
         Tile<T> tile = {};
-        tile.b = dy_;
+        tile.b = dy_.data;
         tile.a_row = 1;
         tile.a_step = along == 0 ? x_.strides.batch : g_.axis[along - 1].reach * x_.strides.axis[along - 1];
-        tile.b_step = distance[along];
+        tile.b_step = along == 0 ? dy_.strides.batch : dy_.strides.axis[along - 1];
         tile.c_row = columns;
         tile.segments = static_cast<int64_t>(xs.size());
         tile.steps = ranges[along].size();
@@ -107,8 +101,7 @@ class BlockSums {
 
     const Gather& g_;
     const Block& block_;
-    const View<const T>& x_;
-    const T* dy_;
+    const View<const T>&x_, &dy_;
     Range rows_;
 };
 
@@ -141,6 +134,8 @@ class Gradient {
           panels_(panels_of(kernels, g.outputs)),
           x_(x),
           dy_(dy),
+          in_place_(g.result.channel == 1 && panels_.size() == 1 && g.outputs == panels_[0].shape->columns &&
+                    !collides<T>(g.result.axis[2])),
           width_(width_of(panels_)),
           depth_(g.taps() * g.inputs),
           size_(g.groups * depth_ * width_) {}
@@ -173,12 +168,12 @@ class Gradient {
             std::fill_n(mine, depth_ * width_, T(0));
             for (int64_t b = count * chunk / chunks; b < count * (chunk + 1) / chunks; ++b) {
                 const Block& block = blocks[b];
-                const Buffer<T> packed(block.size() * width_);
+                const Buffer<T> packed(in_place_ ? 0 : block.size() * width_);
                 const auto add = [&](const Gather& g, const View<const T>& x) {
                     for (const Panel<T>& panel : panels_) {
-                        T* dy = packed.data() + block.size() * panel.start;
-                        pack_upstream(kernels_, g_, block, panel, group, dy_, dy);
-                        BlockSums<T>(g, block, x, dy)
+                        T* copy = packed.data() + block.size() * panel.start;
+                        if (!in_place_) pack_upstream(kernels_, g_, block, panel, group, dy_, copy);
+                        BlockSums<T>(g, block, x, upstream(block, panel, group, copy))
                             .add(panel, {0, INT64_MAX}, {0, INT64_MAX}, mine + depth_ * panel.start);
                     }
                 };
@@ -201,22 +196,39 @@ class Gradient {
         const int64_t shares = std::clamp<int64_t>(most_chunks / (panels * heights), 1, rows / most_rows + 1);
         for (int64_t group = 0; group < g_.groups; ++group)
             for (const Block& block : blocks) {
-                const Buffer<T> packed(block.size() * width_);
-                parallel_for(panels, threads, [&](int64_t i) {
-                    pack_upstream(kernels_, g_, block, panels_[i], group, dy_,
-                                  packed.data() + block.size() * panels_[i].start);
-                });
+                const Buffer<T> packed(in_place_ ? 0 : block.size() * width_);
+                if (!in_place_)
+                    parallel_for(panels, threads, [&](int64_t i) {
+                        pack_upstream(kernels_, g_, block, panels_[i], group, dy_,
+                                      packed.data() + block.size() * panels_[i].start);
+                    });
                 with_source(block, group, [&](const Gather& g, const View<const T>& x) {
                     parallel_for(panels * heights * shares, threads, [&](int64_t i) {
                         const Panel<T>& panel = panels_[i / shares / heights];
                         const int64_t height = i / shares % heights, share = i % shares;
-                        BlockSums<T>(g, block, x, packed.data() + block.size() * panel.start)
+                        T* copy = packed.data() + block.size() * panel.start;
+                        BlockSums<T>(g, block, x, upstream(block, panel, group, copy))
                             .add(panel, {height, height + 1}, {rows * share / shares, rows * (share + 1) / shares},
                                  sums.data() + depth_ * (group * width_ + panel.start));
                     });
                 });
             }
         write(sums.data(), 1, dw, threads);
+    }
+
+    // What a block's dy is read from: its packed panel, or dy itself.
+    View<const T> upstream(const Block& block, const Panel<T>& panel, int64_t group, const T* copy) const {
+        if (in_place_) return {dy_, group * g_.outputs, g_.result};
+        const int64_t columns = panel.shape->columns;
+        const int64_t extents[3] = {block.positions[0].size(), block.positions[1].size(), block.positions[2].size()};
+        View<const T> view = {copy,
+                              0,
+                              {extents[0] * extents[1] * extents[2] * columns,
+                               1,
+                               {extents[1] * extents[2] * columns, extents[2] * columns, columns}}};
+        view.origin = -block.samples.begin * view.strides.batch;
+        for (int i = 0; i < 3; ++i) view.origin -= block.positions[i].begin * view.strides.axis[i];
+        return view;
     }
 
     template <class Use>
@@ -254,6 +266,7 @@ class Gradient {
     const Gather& g_;
     const std::vector<Panel<T>> panels_;
     const T *x_, *dy_;
+    const bool in_place_;                 // dy lies as its only panel would
     const int64_t width_, depth_, size_;  // of a row of all panels; rows of a panel; numbers in the sums
 };
 
