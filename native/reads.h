@@ -14,7 +14,7 @@ struct Segment {
 };
 
 // The positions residue + j*period, j = 0, 1, ...: step j reads position j*step + offset[i] at tap[i], where there is
-// such a position. The offsets rise, or they fall; so the taps that are valid at a step are neighbours in the list.
+// such a position. The offsets rise, so the taps that are valid at a step are neighbours in the list.
 struct Residue {
     std::vector<int64_t> tap, offset;
     std::vector<Segment> segments;  // in order, for all steps

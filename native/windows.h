@@ -88,7 +88,8 @@ void Windows::visit(int64_t begin, int64_t end, Visit visit) const {
                                  row_at.data(),
                                  row_tap.data(),
                                  residue.offset.data() + s.first,
-                                 residue.tap.data() + s.first};
+                                 residue.tap.data() + s.first,
+                                 reads_[1].step * limit_[2], positions_[2]};
                 window.columns = s.last - s.first;
                 window.rows = window.columns > 0 ? static_cast<int64_t>(row_at.size()) : 0;
                 visit(window, base + first * along.step, to + r + first * along.period);

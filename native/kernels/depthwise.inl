@@ -3,9 +3,11 @@
 namespace backlit {
 namespace {
 
-template <class T>
+// width, step: of windows whose `width` columns are neighbours and whose pixels lie `step` columns apart, so that what
+// several pixels read is loaded once; width 0 takes any window.
+template <class T, int width, int step>
 struct DepthwiseJob {
-    static constexpr int most = 6;  // pixels whose sums are in registers, for each tap's weights loaded once
+    static constexpr int most = 6;  // pixels whose sums are in registers
     const Window& window;
     const T *in, *weight, *init;
     T* out;
@@ -14,27 +16,50 @@ struct DepthwiseJob {
     BACKLIT_INLINE_MEMBER void block(int64_t p, int64_t c) const {
         using V = Vector<T, lanes>;
         const Window& w = window;
-        const int64_t step = w.in_step * w.channels;
         V sum[pixels];
         const V start = init ? load<T, lanes>(init + c) : zero<T, lanes>();
         for (int m = 0; m < pixels; ++m) sum[m] = start;
         for (int64_t r = 0; r < w.rows; ++r) {
             const T* row = in + (w.row_at[r] + p * w.in_step) * w.channels + c;
             const T* weights = weight + w.row_tap[r] * w.channels + c;
-            for (int64_t t = 0; t < w.columns; ++t) {
-                const T* x = row + w.column_at[t] * w.channels;
-                const V right = load<T, lanes>(weights + w.column_tap[t] * w.channels);
+            if constexpr (width > 0) {
+                V right[width];
+                for (int t = 0; t < width; ++t) right[t] = load<T, lanes>(weights + w.column_tap[t] * w.channels);
+                const T* x = row + w.column_at[0] * w.channels;
+#pragma GCC unroll 16
+                for (int q = 0; q < (pixels - 1) * step + width; ++q, x += w.channels) {
+                    const V left = load<T, lanes>(x);
 #pragma GCC unroll 6
-                for (int m = 0; m < pixels; ++m) sum[m] += load<T, lanes>(x + m * step) * right;
+                    for (int m = 0; m < pixels; ++m) {
+                        if (q - m * step >= 0 && q - m * step < width) sum[m] += left * right[q - m * step];
+                    }
+                }
+            } else {
+                for (int64_t t = 0; t < w.columns; ++t) {
+                    const T* x = row + w.column_at[t] * w.channels;
+                    const V right = load<T, lanes>(weights + w.column_tap[t] * w.channels);
+#pragma GCC unroll 6
+                    for (int m = 0; m < pixels; ++m) sum[m] += load<T, lanes>(x + m * w.in_step * w.channels) * right;
+                }
             }
         }
+        window_ahead<pixels>(w, in, out, p, c);
         for (int m = 0; m < pixels; ++m) store<T, lanes>(out + (p + m) * w.out_step * w.channels + c, sum[m]);
     }
 };
 
 template <class T, int lanes>
 void depthwise_window(const Window& window, const T* in, const T* weight, const T* init, T* out) {
-    window_pixels<DepthwiseJob<T>, lanes>({window, in, weight, init, out});
+    const int64_t columns = window.columns;
+    const bool neighbours = columns > 1 && window.pixels > 1 &&
+                            window.column_at[columns - 1] - window.column_at[0] == columns - 1;
+    if (neighbours && columns == 3 && window.in_step == 1)
+        return window_pixels<DepthwiseJob<T, 3, 1>, lanes>({window, in, weight, init, out});
+    if (neighbours && columns == 3 && window.in_step == 2)
+        return window_pixels<DepthwiseJob<T, 3, 2>, lanes>({window, in, weight, init, out});
+    if (neighbours && columns == 5 && window.in_step == 1)
+        return window_pixels<DepthwiseJob<T, 5, 1>, lanes>({window, in, weight, init, out});
+    window_pixels<DepthwiseJob<T, 0, 0>, lanes>({window, in, weight, init, out});
 }
 
 // The sums of `taps` neighbouring taps over all pixels, in registers, for one vector of channels.

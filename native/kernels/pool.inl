@@ -49,6 +49,7 @@ struct MaxJob {
                 begun = true;
             }
         }
+        window_ahead<pixels>(w, in, out, p, c);
         for (int m = 0; m < pixels; ++m) {
             const int64_t to = (p + m) * w.out_step * w.channels + c;
             store<T, lanes>(out + to, best[m]);
@@ -87,6 +88,7 @@ struct WonJob {
                 }
             }
         }
+        window_ahead<pixels>(w, in, out, p, c);
         for (int m = 0; m < pixels; ++m) store<T, lanes>(out + (p + m) * w.out_step * w.channels + c, sum[m]);
     }
 };
@@ -120,6 +122,7 @@ struct SumJob {
                 }
             }
         }
+        window_ahead<pixels>(w, in, out, p, c);
         for (int m = 0; m < pixels; ++m) {
             if (!shares) sum[m] /= splat<T, lanes>(divisors[(p + m) * divisor_step]);
             store<T, lanes>(out + (p + m) * w.out_step * w.channels + c, sum[m]);

@@ -56,9 +56,30 @@ struct IntegerOf<double> {
 template <class T>
 using Integer = typename IntegerOf<T>::type;
 
+template <int bytes>
+struct UnsignedOf;
+template <>
+struct UnsignedOf<2> {
+    typedef uint16_t type;
+};
+template <>
+struct UnsignedOf<4> {
+    typedef uint32_t type;
+};
+
+// Integers of another width, the low bits of those that do not fit. Twice or half as wide at a time: GCC converts
+// vectors lane by lane where the step is longer.
 template <class To, class From, int lanes>
 BACKLIT_INLINE Vector<To, lanes> convert(Vector<From, lanes> value) {
-    return __builtin_convertvector(value, Vector<To, lanes>);
+    if constexpr (sizeof(To) > 2 * sizeof(From)) {
+        using Between = typename UnsignedOf<2 * sizeof(From)>::type;
+        return convert<To, Between, lanes>(__builtin_convertvector(value, Vector<Between, lanes>));
+    } else if constexpr (sizeof(From) > 2 * sizeof(To)) {
+        using Between = typename UnsignedOf<sizeof(From) / 2>::type;
+        return convert<To, Between, lanes>(__builtin_convertvector(value, Vector<Between, lanes>));
+    } else {
+        return __builtin_convertvector(value, Vector<To, lanes>);
+    }
 }
 
 // Count<n>::type is Indices<0, 1, ..., n - 1>.

@@ -94,12 +94,14 @@ struct WinogradKernels {
 
 // Neighbouring pixels of channels-last arrays that read alike: pixel p reads, at row r and column t of its window, the
 // pixel row_at[r] + column_at[t] + p*in_step, counted from a base, as tap row_tap[r] + column_tap[t]; p's own place is
-// p*out_step. Everything is in pixels, of `channels` numbers each.
+// p*out_step. Everything is in pixels, of `channels` numbers each. The next row of pixels reads in_next further and is
+// written out_next further: no more than a hint.
 struct Window {
     int64_t channels, pixels, in_step, out_step;
     int64_t rows, columns;
     const int64_t *row_at, *row_tap;        // (rows,)
     const int64_t *column_at, *column_tap;  // (columns,)
+    int64_t in_next, out_next;
 };
 
 // Sums over pixels of channels-last arrays: sums[sum_at[t]] += x[x_at[t] + p*x_step] * y[p*y_step], channel by channel.
