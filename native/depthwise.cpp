@@ -101,32 +101,66 @@ void add_chunks(const T* partial, int64_t chunks, int64_t count, T* total, int t
     });
 }
 
-// Channels last: rows of all channels, in chunks.
+// A sample's outputs in rectangles that the second-level cache holds with all of their channels, numbered row by row.
+struct Rectangles {
+    Rectangles(const Problem& p, int64_t room) {
+        const int64_t pixel = p.in_channels * (1 + p.axis[2].stride);
+        width = std::min(p.axis[2].output, std::max<int64_t>(32, room / pixel));
+        across = ceil_div(p.axis[2].output, width);
+        width = ceil_div(p.axis[2].output, across);
+        across = ceil_div(p.axis[2].output, width);
+        const int64_t row = p.in_channels * width * (1 + p.axis[1].stride * p.axis[2].stride);
+        height = std::min(p.axis[1].output, std::max<int64_t>(1, room / row));
+        down = ceil_div(p.axis[1].output, height);
+        height = ceil_div(p.axis[1].output, down);
+        down = ceil_div(p.axis[1].output, height);
+    }
+    int64_t width, across, height, down;
+};
+
+// Channels last: rectangles of all channels, in chunks.
 template <class T>
 void sums_by_windows(const Problem& p, const Kernels<T>& kernels, const T* x, const T* dy, T* dw, int threads) {
-    const Windows windows(p, false);
-    const int64_t units = windows.units(), channels = p.in_channels, count = p.taps() * channels;
+    const Reads reads[3] = {outputs_read(p.axis[0]), outputs_read(p.axis[1]), outputs_read(p.axis[2])};
+    const Rectangles rectangles(p, int64_t{192 << 10} / static_cast<int64_t>(sizeof(T)));
+    const int64_t depths = p.axis[0].output, channels = p.in_channels, count = p.taps() * channels;
+    const int64_t units = p.batch * depths * rectangles.down * rectangles.across;
     const int64_t room = std::max<int64_t>(1, (int64_t{1} << 20) / count);
-    const int64_t chunks =
-        std::max<int64_t>(1, std::min({most_chunks, room, ceil_div(units, windows.units_per_piece())}));
+    const int64_t chunks = std::min({most_chunks, room, units});
     Buffer<T> partial(chunks > 1 ? chunks * count : 0);
     parallel_for(chunks, threads, [&](int64_t chunk) {
         T* sums = chunks > 1 ? partial.data() + chunk * count : dw;
         std::fill_n(sums, count, T(0));
         std::vector<int64_t> x_at, sum_at;
-        windows.visit(chunk * units / chunks, (chunk + 1) * units / chunks,
-                      [&](const Window& window, int64_t from, int64_t to) {
-                          x_at.clear();
-                          sum_at.clear();
-                          for (int64_t r = 0; r < window.rows; ++r)
-                              for (int64_t t = 0; t < window.columns; ++t) {
-                                  x_at.push_back(window.row_at[r] + window.column_at[t]);
-                                  sum_at.push_back(window.row_tap[r] + window.column_tap[t]);
-                              }
-                          kernels.depthwise_sums({x + from * channels, dy + to * channels, sums, channels,
-                                                  window.pixels, window.in_step, window.out_step,
-                                                  static_cast<int64_t>(x_at.size()), x_at.data(), sum_at.data()});
-                      });
+        for (int64_t unit = chunk * units / chunks; unit < (chunk + 1) * units / chunks; ++unit) {
+            const int64_t left = unit % rectangles.across * rectangles.width;
+            const int64_t top = unit / rectangles.across % rectangles.down * rectangles.height;
+            const int64_t layer = unit / rectangles.across / rectangles.down, n = layer / depths;
+            const Segment depth = reads[0].at(layer % depths);
+            for (const Segment& rows : reads[1].residues[0].segments)
+                for (const Segment& columns : reads[2].residues[0].segments) {
+                    const int64_t row = std::max(rows.begin, top), column = std::max(columns.begin, left);
+                    const int64_t high = std::min(rows.end, top + rectangles.height) - row;
+                    const int64_t wide = std::min(columns.end, left + rectangles.width) - column;
+                    if (high <= 0 || wide <= 0) continue;
+                    x_at.clear();
+                    sum_at.clear();
+                    for (int64_t i = depth.first; i < depth.last; ++i)
+                        for (int64_t j = rows.first; j < rows.last; ++j)
+                            for (int64_t k = columns.first; k < columns.last; ++k) {
+                                const int64_t from = depth.begin * reads[0].step + reads[0].residues[0].offset[i];
+                                x_at.push_back((from * p.axis[1].input + reads[1].residues[0].offset[j]) *
+                                                   p.axis[2].input +
+                                               reads[2].residues[0].offset[k]);
+                                sum_at.push_back((i * p.axis[1].kernel + j) * p.axis[2].kernel + k);
+                            }
+                    const int64_t from = n * p.inputs() + row * reads[1].step * p.axis[2].input + column * reads[2].step;
+                    const int64_t to = (layer * p.axis[1].output + row) * p.axis[2].output + column;
+                    kernels.depthwise_sums({x + from * channels, dy + to * channels, sums, channels, high, wide,
+                                            reads[1].step * p.axis[2].input, reads[2].step, p.axis[2].output,
+                                            static_cast<int64_t>(x_at.size()), x_at.data(), sum_at.data()});
+                }
+        }
     });
     if (chunks > 1) add_chunks(partial.data(), chunks, count, dw, threads);
 }

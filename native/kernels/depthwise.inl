@@ -62,7 +62,7 @@ void depthwise_window(const Window& window, const T* in, const T* weight, const 
     window_pixels<DepthwiseJob<T, 0, 0>, lanes>({window, in, weight, init, out});
 }
 
-// The sums of `taps` neighbouring taps over all pixels, in registers, for one vector of channels.
+// The sums of `taps` taps over all pixels, in registers, for one vector of channels.
 template <class T, int lanes, int taps>
 void depthwise_tap_sums(const TapSums<T>& s, int64_t first, int64_t c) {
     using V = Vector<T, lanes>;
@@ -72,12 +72,14 @@ void depthwise_tap_sums(const TapSums<T>& s, int64_t first, int64_t c) {
         sum[t] = zero<T, lanes>();
         x[t] = s.x + s.x_at[first + t] * s.channels + c;
     }
-    const T* y = s.y + c;
-    const int64_t x_step = s.x_step * s.channels, y_step = s.y_step * s.channels;
-    for (int64_t p = 0, at = 0; p < s.pixels; ++p, at += x_step) {
-        const V right = load<T, lanes>(y + p * y_step);
+    for (int64_t q = 0; q < s.rows; ++q) {
+        const T* y = s.y + q * s.y_row * s.channels + c;
+        int64_t at = q * s.x_row * s.channels;
+        for (int64_t p = 0; p < s.pixels; ++p, y += s.channels, at += s.x_step * s.channels) {
+            const V right = load<T, lanes>(y);
 #pragma GCC unroll 9
-        for (int t = 0; t < taps; ++t) sum[t] += load<T, lanes>(x[t] + at) * right;
+            for (int t = 0; t < taps; ++t) sum[t] += load<T, lanes>(x[t] + at) * right;
+        }
     }
     for (int t = 0; t < taps; ++t) {
         T* to = s.sums + s.sum_at[first + t] * s.channels + c;

@@ -104,13 +104,16 @@ struct Window {
     int64_t in_next, out_next;
 };
 
-// Sums over pixels of channels-last arrays: sums[sum_at[t]] += x[x_at[t] + p*x_step] * y[p*y_step], channel by channel.
-// Everything is in pixels.
+// Sums over a rectangle of channels-last arrays, channel by channel:
+//
+//     sums[sum_at[t]] += sum over q, p of x[x_at[t] + q*x_row + p*x_step] * y[q*y_row + p]
+//
+// for q below `rows` and p below `pixels`. Everything is in pixels.
 template <class T>
 struct TapSums {
     const T *x, *y;
     T* sums;
-    int64_t channels, pixels, x_step, y_step, taps;
+    int64_t channels, rows, pixels, x_row, x_step, y_row, taps;
     const int64_t *x_at, *sum_at;  // (taps,)
 };
 
