@@ -110,7 +110,8 @@ struct Rectangles {
         width = ceil_div(p.axis[2].output, across);
         across = ceil_div(p.axis[2].output, width);
         const int64_t row = p.in_channels * width * (1 + p.axis[1].stride * p.axis[2].stride);
-        height = std::min(p.axis[1].output, std::max<int64_t>(1, room / row));
+        // Enough pixels for each load and store of the sums, no more: rows are read in the order of memory.
+        height = std::min({p.axis[1].output, std::max<int64_t>(1, room / row), ceil_div(64, width)});
         down = ceil_div(p.axis[1].output, height);
         height = ceil_div(p.axis[1].output, down);
         down = ceil_div(p.axis[1].output, height);

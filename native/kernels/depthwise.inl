@@ -72,11 +72,16 @@ void depthwise_tap_sums(const TapSums<T>& s, int64_t first, int64_t c) {
         sum[t] = zero<T, lanes>();
         x[t] = s.x + s.x_at[first + t] * s.channels + c;
     }
+    const int64_t x_ahead = s.rows * s.x_row * s.channels, y_ahead = s.rows * s.y_row * s.channels;
     for (int64_t q = 0; q < s.rows; ++q) {
         const T* y = s.y + q * s.y_row * s.channels + c;
         int64_t at = q * s.x_row * s.channels;
         for (int64_t p = 0; p < s.pixels; ++p, y += s.channels, at += s.x_step * s.channels) {
             const V right = load<T, lanes>(y);
+            // The next rectangle's: channels lie far apart, and processors see no stream in them.
+            __builtin_prefetch(x[taps - 1] + at + x_ahead, 0, 2);
+            if (s.x_step == 2) __builtin_prefetch(x[taps - 1] + at + x_ahead - s.channels, 0, 2);
+            __builtin_prefetch(y + y_ahead, 0, 2);
 #pragma GCC unroll 9
             for (int t = 0; t < taps; ++t) sum[t] += load<T, lanes>(x[t] + at) * right;
         }
