@@ -38,7 +38,7 @@ bool all_finite(const T* values, int64_t count) {
 template <class T>
 void by_windows(const Problem& p, const Kernels<T>& kernels, bool backwards, const T* in, const T* w, const T* bias,
                 T* out, int threads) {
-    const Windows windows(p, backwards);
+    const Windows windows(p, backwards, true);
     const int64_t size = windows.units_per_piece(), units = windows.units(), channels = p.in_channels;
     parallel_for(ceil_div(units, size), threads, [&](int64_t piece) {
         windows.visit(piece * size, std::min(units, (piece + 1) * size),
@@ -155,7 +155,8 @@ void sums_by_windows(const Problem& p, const Kernels<T>& kernels, const T* x, co
                                                reads[2].residues[0].offset[k]);
                                 sum_at.push_back((i * p.axis[1].kernel + j) * p.axis[2].kernel + k);
                             }
-                    const int64_t from = n * p.inputs() + row * reads[1].step * p.axis[2].input + column * reads[2].step;
+                    const int64_t from =
+                        n * p.inputs() + row * reads[1].step * p.axis[2].input + column * reads[2].step;
                     const int64_t to = (layer * p.axis[1].output + row) * p.axis[2].output + column;
                     kernels.depthwise_sums({x + from * channels, dy + to * channels, sums, channels, high, wide,
                                             reads[1].step * p.axis[2].input, reads[2].step, p.axis[2].output,

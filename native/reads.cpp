@@ -60,7 +60,7 @@ Reads inputs_read(const Axis& axis) {
     // Input i is read at tap k by output (i + pad - dilation*k) / stride, where that is whole.
     const int64_t residues = std::min(axis.stride, axis.input);  // a stride may be far longer than the input
     Reads reads = {axis.input, axis.output, axis.stride, 1, std::vector<Residue>(residues)};
-    for (int64_t k = axis.kernel - 1; k >= 0; --k) {  // so that the offsets rise
+    for (int64_t k = axis.kernel - 1; k >= 0; --k) {         // so that the offsets rise
         const int64_t shift = axis.pad - axis.dilation * k;  // i + shift is a multiple of the stride for the residue
         const int64_t offset = -floor_div(-shift, axis.stride);
         const int64_t residue = offset * axis.stride - shift;  // the least i >= 0 of them, below the stride

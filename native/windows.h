@@ -14,8 +14,9 @@ namespace backlit {
 // numbered sample by sample, row by row.
 class Windows {
   public:
-    // Outputs read inputs; or, backwards, inputs read outputs.
-    Windows(const Problem& problem, bool backwards);
+    // Outputs read inputs; or, backwards, inputs read outputs. joined: runs may take in positions whose windows hang
+    // over the ends of the row, where depthwise_joins(); else all that a run's window names exists.
+    Windows(const Problem& problem, bool backwards, bool joined = false);
 
     int64_t units() const { return batch_ * rows_ * parts_; }
     int64_t unit_numbers() const { return channels_ * std::max<int64_t>(1, positions_[2] / parts_); }
@@ -36,12 +37,18 @@ class Windows {
     int64_t kernel_[3], positions_[3], limit_[3];
 };
 
-inline Windows::Windows(const Problem& p, bool backwards) : batch_(p.batch), channels_(p.in_channels) {
+inline Windows::Windows(const Problem& p, bool backwards, bool joined) : batch_(p.batch), channels_(p.in_channels) {
     for (int a = 0; a < 3; ++a) {
         reads_[a] = backwards ? inputs_read(p.axis[a]) : outputs_read(p.axis[a]);
         kernel_[a] = p.axis[a].kernel;
         positions_[a] = reads_[a].positions;
         limit_[a] = reads_[a].limit;
+    }
+    for (Residue& residue : reads_[2].residues) {
+        const int64_t columns = static_cast<int64_t>(residue.offset.size());
+        if (joined && depthwise_joins(columns, reads_[2].step) &&
+            residue.offset[columns - 1] - residue.offset[0] == columns - 1)
+            residue.segments = {{0, residue.segments.back().end, 0, columns}};
     }
     rows_ = positions_[0] * positions_[1];
     const int64_t steps = reads_[2].steps(0);
@@ -89,7 +96,10 @@ void Windows::visit(int64_t begin, int64_t end, Visit visit) const {
                                  row_tap.data(),
                                  residue.offset.data() + s.first,
                                  residue.tap.data() + s.first,
-                                 reads_[1].step * limit_[2], positions_[2]};
+                                 -first * along.step,
+                                 along.limit - first * along.step,
+                                 reads_[1].step * limit_[2],
+                                 positions_[2]};
                 window.columns = s.last - s.first;
                 window.rows = window.columns > 0 ? static_cast<int64_t>(row_at.size()) : 0;
                 visit(window, base + first * along.step, to + r + first * along.period);

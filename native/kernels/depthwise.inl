@@ -7,7 +7,7 @@ namespace {
 // several pixels read is loaded once; width 0 takes any window.
 template <class T, int width, int step>
 struct DepthwiseJob {
-    static constexpr int most = 6;  // pixels whose sums are in registers
+    static constexpr int most = 7;  // pixels whose sums are in registers
     const Window& window;
     const T *in, *weight, *init;
     T* out;
@@ -26,10 +26,12 @@ struct DepthwiseJob {
                 V right[width];
                 for (int t = 0; t < width; ++t) right[t] = load<T, lanes>(weights + w.column_tap[t] * w.channels);
                 const T* x = row + w.column_at[0] * w.channels;
+                const int64_t column = w.column_at[0] + p * step - w.low;
 #pragma GCC unroll 16
                 for (int q = 0; q < (pixels - 1) * step + width; ++q, x += w.channels) {
+                    if (uint64_t(column + q) >= uint64_t(w.high - w.low)) continue;
                     const V left = load<T, lanes>(x);
-#pragma GCC unroll 6
+#pragma GCC unroll 7
                     for (int m = 0; m < pixels; ++m) {
                         if (q - m * step >= 0 && q - m * step < width) sum[m] += left * right[q - m * step];
                     }
@@ -38,7 +40,7 @@ struct DepthwiseJob {
                 for (int64_t t = 0; t < w.columns; ++t) {
                     const T* x = row + w.column_at[t] * w.channels;
                     const V right = load<T, lanes>(weights + w.column_tap[t] * w.channels);
-#pragma GCC unroll 6
+#pragma GCC unroll 7
                     for (int m = 0; m < pixels; ++m) sum[m] += load<T, lanes>(x + m * w.in_step * w.channels) * right;
                 }
             }
@@ -51,14 +53,12 @@ struct DepthwiseJob {
 template <class T, int lanes>
 void depthwise_window(const Window& window, const T* in, const T* weight, const T* init, T* out) {
     const int64_t columns = window.columns;
-    const bool neighbours = columns > 1 && window.pixels > 1 &&
-                            window.column_at[columns - 1] - window.column_at[0] == columns - 1;
-    if (neighbours && columns == 3 && window.in_step == 1)
-        return window_pixels<DepthwiseJob<T, 3, 1>, lanes>({window, in, weight, init, out});
-    if (neighbours && columns == 3 && window.in_step == 2)
+    if (columns > 0 && depthwise_joins(columns, window.in_step) &&
+        window.column_at[columns - 1] - window.column_at[0] == columns - 1) {
+        if (columns == 5) return window_pixels<DepthwiseJob<T, 5, 1>, lanes>({window, in, weight, init, out});
+        if (window.in_step == 1) return window_pixels<DepthwiseJob<T, 3, 1>, lanes>({window, in, weight, init, out});
         return window_pixels<DepthwiseJob<T, 3, 2>, lanes>({window, in, weight, init, out});
-    if (neighbours && columns == 5 && window.in_step == 1)
-        return window_pixels<DepthwiseJob<T, 5, 1>, lanes>({window, in, weight, init, out});
+    }
     window_pixels<DepthwiseJob<T, 0, 0>, lanes>({window, in, weight, init, out});
 }
 

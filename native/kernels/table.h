@@ -101,6 +101,7 @@ struct Window {
     int64_t rows, columns;
     const int64_t *row_at, *row_tap;        // (rows,)
     const int64_t *column_at, *column_tap;  // (columns,)
+    int64_t low, high;                      // columns, counted like column_at, that exist: from low to below high
     int64_t in_next, out_next;
 };
 
@@ -127,6 +128,11 @@ struct Flat {
     const int64_t* tap;     // (taps,): which tap of the window each is
 };
 
+// Whether the kernel for depthwise windows of so many neighbouring columns takes pixels whose windows hang over.
+constexpr bool depthwise_joins(int64_t columns, int64_t in_step) {
+    return (columns == 3 && (in_step == 1 || in_step == 2)) || (columns == 5 && in_step == 1);
+}
+
 constexpr int winner_types = 3;  // uint8, uint16 and uint32, in this order
 
 template <class T>
@@ -142,6 +148,7 @@ struct Kernels {
     WinogradKernels<T> winograd;  // float only
 
     // Depthwise. out = init + sum over the window of in * weight[tap]; weights are (taps, channels), init may be null.
+    // Columns that do not exist are left out where depthwise_joins(columns, in_step); else all must exist.
     void (*depthwise_window)(const Window&, const T* in, const T* weight, const T* init, T* out);
     void (*depthwise_sums)(const TapSums<T>&);
     // out[i] = init + sum over t of in[offset[t] + i] * weight[t].
