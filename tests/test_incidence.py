@@ -69,3 +69,9 @@ def test_one_element_of_a_real_layer_does_not_enumerate_the_rest() -> None:
     assert sum(1 for _ in incidence.terms_of_output(g, (3, 5, 100, 0))) == 512 * 6
     assert sum(1 for _ in incidence.terms_of_input(g, (3, 5, 0, 0))) == 512 * 4
     assert incidence.count(g) == 64 * 512 * 512 * (3 * 224 - 2) ** 2
+
+
+def test_count_of_a_problem_beyond_all_enumeration_is_known_at_once() -> None:
+    g = ConvGeometry.parse("conv1d:n1,c1-1,i1,k1000000000000,p1000000000000")
+    assert incidence.count(g) == 10**12  # every tap reads the one input position once
+    assert incidence.count(ConvGeometry.parse("conv1d:n0,c1-1,i1,k1,p1000000000000000")) == 0

@@ -89,8 +89,11 @@ def terms(geometry: ConvGeometry, *, padded: bool = False) -> Iterator[Term]:
         [(0, 0, 0), (1, 1, 0), (1, 0, 1), (2, 1, 1)]
     """
     g = geometry.convolution
-    for output in product(range(g.batch), range(g.out_channels), *map(range, g.output_size)):
-        yield from _oriented(geometry, _of_output(g, output, padded))
+    for n in range(
+        g.batch
+    ):  # not in the product, which holds all its ranges in memory even where there is no sample
+        for output in product((n,), range(g.out_channels), *map(range, g.output_size)):
+            yield from _oriented(geometry, _of_output(g, output, padded))
 
 
 def terms_of_output(geometry: ConvGeometry, index: Index, *, padded: bool = False) -> Iterator[Term]:
@@ -115,8 +118,30 @@ def terms_of_weight(geometry: ConvGeometry, index: Index, *, padded: bool = Fals
 def count(geometry: ConvGeometry) -> int:
     """The number of terms, that is of multiplications and additions, padding left out; no enumeration."""
     g = geometry.convolution
-    per_axis = (sum(len(axis.of_tap(tap)) for tap in range(axis.kernel)) for axis in axes(g))
+    per_axis = (_pairs(axis, axis.pad + axis.size - 1) - _pairs(axis, axis.pad - 1) for axis in axes(g))
     return g.batch * g.out_channels * (g.in_channels // g.groups) * prod(per_axis)
+
+
+def _pairs(axis: Axis, limit: int) -> int:
+    """The number of (output position, tap) for which stride*output + dilation*tap is at most `limit`."""
+    if limit < 0:
+        return 0
+    taps = min(axis.kernel, limit // axis.dilation + 1)  # that some output has
+    whole = (limit - axis.stride * (axis.outputs - 1)) // axis.dilation + 1  # that every output has
+    whole = min(max(whole, 0), taps)
+    rest = limit - axis.dilation * (taps - 1)  # what the last of them leaves to the outputs
+    return whole * axis.outputs + _floors(taps - whole, axis.stride, axis.dilation, rest + axis.stride)
+
+
+def _floors(n: int, m: int, a: int, b: int) -> int:
+    """The sum of floor((a*i + b) / m) over 0 <= i < n, by Euclid's algorithm, for b >= 0."""
+    total = 0
+    while n > 0:
+        total += n * (n - 1) // 2 * (a // m) + n * (b // m)
+        a, b = a % m, b % m
+        n, b = divmod(a * n + b, m)  # what is left is the same sum with the axes exchanged
+        m, a = a, m
+    return total
 
 
 def _of_output(g: ConvGeometry, output: Index, padded: bool) -> Iterator[Term]:
