@@ -12,7 +12,7 @@ namespace {
 
 // Weights of one group as (lane, step, tap): the lanes are channels of the result, the steps those summed over.
 struct Filters {
-    const float* data;
+    const float *data, *end;
     int64_t lane, step, tap;
     int64_t group;  // from one group to the next
     bool flipped;
@@ -32,7 +32,7 @@ struct Convolution {
     const float* end() const { return source.data + batch * source.channels * source.height * source.width; }
 };
 
-constexpr int64_t filter_block = 32;  // steps whose weights are gathered at once
+constexpr int64_t filter_block = 64;  // steps whose weights are gathered at once
 
 // Weights `first` to `last` of one panel, transformed: (36, last - first, width), the points `point` apart.
 void transform_weights(const Kernels<float>& kernels, const Filters& f, const float* w, int64_t used, int64_t width,
@@ -52,8 +52,13 @@ void transform_weights(const Kernels<float>& kernels, const Filters& f, const fl
         } else if (f.step == 9) {
             kernels.transpose(from, f.lane, used, 9 * count, gathered, width, false);
         } else {
-            for (int64_t r = 0; r < count; ++r)
-                kernels.transpose(from + r * f.step, f.lane, used, 9, gathered + r * 9 * width, width, false);
+            // Whole squares where the array goes on for so long: what is written past the nine taps belongs to the next
+            // step, which overwrites it.
+            const int64_t squares = divide_up(9, kernels.lanes) * kernels.lanes;
+            for (int64_t r = 0; r < count; ++r, from += f.step) {
+                const int64_t columns = f.end - from >= (used - 1) * f.lane + squares ? squares : 9;
+                kernels.transpose(from, f.lane, used, columns, gathered + r * 9 * width, width, false);
+            }
         }
         winograd.filters(gathered, count, width, f.flipped, result + (s - first) * width, point);
     }
@@ -88,15 +93,15 @@ void multiply(const TileShape<float>& shape, const float* data, int64_t data_til
 void write_result(const Convolution& c, const Kernels<float>& kernels, const Strips& strips, int64_t first,
                   int64_t last, int64_t channel, int64_t used, int64_t width, const float* points) {
     const Strides& s = c.result.strides;
-    for (int64_t v = 0; v < used; v += kernels.lanes) {
-        alignas(64) float bias[16] = {};
-        if (c.bias) std::copy_n(c.bias + channel + v, std::min<int64_t>(kernels.lanes, used - v), bias);
-        for (int64_t i = first; i < last; ++i) {
-            const Strip strip = strips.at(i);
-            kernels.winograd.result({points + (strips.before(i) - strips.before(first)) * 36 * width + v, 36 * width,
-                                     width, bias, c.result.at(strip.sample, channel + v), s.axis[1], s.axis[2],
-                                     s.channel, c.result.height, c.result.width, strip.top, strip.left, strip.tiles,
-                                     used - v});
+    alignas(64) float bias[64] = {};
+    if (c.bias) std::copy_n(c.bias + channel, used, bias);
+    for (int64_t i = first; i < last; ++i) {
+        const Strip strip = strips.at(i);
+        const float* from = points + (strips.before(i) - strips.before(first)) * 36 * width;
+        for (int64_t v = 0; v < used; v += kernels.lanes) {
+            kernels.winograd.result({from + v, 36 * width, width, bias + v, c.result.at(strip.sample, channel + v),
+                                     s.axis[1], s.axis[2], s.channel, c.result.height, c.result.width, strip.top,
+                                     strip.left, strip.tiles, used - v});
         }
     }
 }
@@ -215,7 +220,7 @@ void winograd_forward(const Problem& p, const Kernels<float>& kernels, const flo
               {y, p.out_channels, p.axis[1].output, p.axis[2].output, p.output_strides()},
               p.axis[1].pad,
               p.axis[2].pad,
-              {w, ws.filter, ws.channel, ws.tap[2], p.group_outputs() * ws.filter, false},
+              {w, w + p.out_channels * p.group_inputs() * 9, ws.filter, ws.channel, ws.tap[2], p.group_outputs() * ws.filter, false},
               bias},
              kernels, threads);
 }
@@ -229,7 +234,7 @@ void winograd_grad_input(const Problem& p, const Kernels<float>& kernels, const 
               {dx, p.in_channels, p.axis[1].input, p.axis[2].input, p.input_strides()},
               2 - p.axis[1].pad,
               2 - p.axis[2].pad,
-              {w, ws.channel, ws.filter, ws.tap[2], p.group_outputs() * ws.filter, true},
+              {w, w + p.out_channels * p.group_inputs() * 9, ws.channel, ws.filter, ws.tap[2], p.group_outputs() * ws.filter, true},
               nullptr},
              kernels, threads);
 }

@@ -9,6 +9,8 @@
 namespace backlit {
 namespace {
 
+constexpr int64_t most_tiles = 128;  // transformed at once: enough to repay the sums' way through memory
+
 struct Correlation {
     const Problem& problem;
     const Kernels<float>& kernels;
@@ -86,13 +88,12 @@ void write(const Correlation& c, int64_t group, int64_t input, int64_t output, c
 void correlate_private(const Correlation& c, float* dw, int threads) {
     const Problem& p = c.problem;
     const int64_t size = p.out_channels * p.group_inputs() * 9, pairs = c.inputs.count() * c.outputs.count();
-    const int64_t chunks = std::min<int64_t>(16, c.strips.count);
-    const int64_t most = std::max<int64_t>(16, 90000 / (36 * std::max(p.group_inputs(), p.group_outputs())));
+    const int64_t chunks = std::min(c.strips.count, std::clamp<int64_t>(c.strips.tiles() / 64, 1, 16));
     Buffer<float> partial(chunks * size);
     parallel_for(p.groups * chunks, threads, [&](int64_t piece) {
         const int64_t group = piece / chunks, chunk = piece % chunks;
         const int64_t first = c.strips.cut(chunk, chunks), last = c.strips.cut(chunk + 1, chunks);
-        const int64_t turns = divide_up(last - first, std::max<int64_t>(1, most / c.strips.longest));
+        const int64_t turns = divide_up(last - first, std::max<int64_t>(1, most_tiles / c.strips.longest));
         const int64_t room = divide_up(last - first, turns) * c.strips.longest;
         const int64_t one = 36 * c.inputs.wide * c.outputs.wide;
         Buffer<float> x(36 * room * c.inputs.padded()), dy(36 * room * c.outputs.padded()), sums(pairs * one);
@@ -131,7 +132,7 @@ void correlate_private(const Correlation& c, float* dw, int threads) {
 void correlate_shared(const Correlation& c, float* dw, int threads) {
     const Problem& p = c.problem;
     const int64_t pairs = c.inputs.count() * c.outputs.count(), panels = c.inputs.count() + c.outputs.count();
-    const int64_t most = std::min<int64_t>(256, std::max<int64_t>(64, 65536 / (p.group_inputs() + p.group_outputs())));
+    const int64_t most = p.group_inputs() + p.group_outputs() > 768 ? most_tiles / 2 : most_tiles;
     const int64_t chunks = std::min(divide_up(c.strips.tiles(), most), c.strips.count);
     const int64_t room = divide_up(c.strips.count, chunks) * c.strips.longest;
     Buffer<float> x(36 * room * c.inputs.padded()), dy(36 * room * c.outputs.padded());
@@ -161,7 +162,7 @@ void winograd_grad_weight(const Problem& p, const Kernels<float>& kernels, const
     const Correlation c(p, kernels, x, dy);
     if (c.strips.count == 0) {
         std::fill_n(dw, p.out_channels * p.group_inputs() * 9, 0.f);
-    } else if (p.group_inputs() * p.group_outputs() <= 128 * 128) {
+    } else if (p.group_inputs() * p.group_outputs() <= 64 * 64) {
         correlate_private(c, dw, threads);
     } else {
         correlate_shared(c, dw, threads);

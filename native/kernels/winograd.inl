@@ -113,6 +113,8 @@ void transform_strip(const WinogradStrip<T>& s) {
             if (s.channels >= lanes) {
 #pragma GCC unroll 6
                 for (int r = 0; r < reads; ++r) d[r] = load<T, lanes>(row[r] + j * step[r]);
+#pragma GCC unroll 6
+                for (int r = reads - 4; r < reads; ++r) __builtin_prefetch(row[r] + j * step[r] + 4 * s.row);
             } else {
                 for (int r = 0; r < reads; ++r) d[r] = load_first<T, lanes>(row[r] + j * step[r], s.channels);
             }
@@ -130,6 +132,7 @@ void transform_strip(const WinogradStrip<T>& s) {
 #pragma GCC unroll 6
                 for (int r = 0; r < reads; ++r) {
                     const T* from = row[r] + c * s.channel + j;
+                    if (r >= reads - 4) __builtin_prefetch(from + 4 * s.row);
                     if (!inside[r])
                         d[r] = zero<T, lanes>();
                     else if (s.end - from >= lanes)
@@ -196,6 +199,8 @@ void invert_strip(const WinogradResult<T>& s) {
             invert_tile<T, lanes, 4>(s.points + t * s.tile, s.point, y);
             const int64_t left = s.left + 4 * t, columns = s.width - left < 4 ? s.width - left : 4;
             T* corner = s.image + s.top * s.row + left * s.column;
+            for (int i = 0; i < 4; ++i)
+                for (int j = 0; j < 4; ++j) __builtin_prefetch(corner + i * s.row + (j + 4) * s.column, 1);
             if (rows == 4 && columns == 4 && s.channels >= lanes) {
 #pragma GCC unroll 4
                 for (int i = 0; i < 4; ++i) {
