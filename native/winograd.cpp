@@ -106,55 +106,36 @@ void write_result(const Convolution& c, const Kernels<float>& kernels, const Str
     }
 }
 
-// How much is done at once. Private: every piece transforms a block of tiles for itself and meets all of the weights,
-// which were transformed before. Shared: few tiles and many weights; the tiles are transformed first, and every piece
-// transforms its own weights, which then never leave its cache.
-struct Cut {
-    bool shared;
-    int64_t tiles;   // of a block
-    int64_t blocks;  // of strips
-};
+constexpr int64_t depth_block = 64;        // steps whose transformed weights are made at once where they are shared
+constexpr int64_t kept_weights = 4000000;  // numbers in transformed weights that are held at once
 
-constexpr int64_t cached = 130000;          // floats of transformed data that stay in the second cache
-constexpr int64_t most_shared_tiles = 128;  // of a block
-constexpr int64_t depth_block = 64;         // steps whose transformed weights are made at once where they are shared
-
-Cut cut(const Strips& strips, int64_t steps, int64_t lanes) {
-    const double weights = 36.0 * static_cast<double>(steps) * static_cast<double>(lanes);
-    if (weights > 4e6 || (weights > 1.5e6 && strips.tiles() <= 64)) {
-        const int64_t blocks = std::min(divide_up(strips.tiles(), most_shared_tiles), strips.count);
-        return {true, divide_up(strips.count, blocks) * strips.longest, blocks};
-    }
-    const int64_t most = std::max<int64_t>(8, std::min<int64_t>(56, cached / (36 * steps)));
-    const int64_t each = std::max<int64_t>(1, most / strips.longest), blocks = divide_up(strips.count, each);
-    return {false, divide_up(strips.count, blocks) * strips.longest, blocks};
-}
-
+// Groups `first_group` and `groups` in all.
 void convolve_private(const Convolution& c, const Kernels<float>& kernels, const Strips& strips, const Cut& cut,
-                      int threads) {
+                      int64_t first_group, int64_t groups, int threads) {
     const int64_t depth = c.steps();
     const Panels panels(c.lanes(), kernels);
     const int64_t per_group = 36 * (depth * panels.padded() + 16 * panels.count());
     const auto place = [&](int64_t panel) { return 36 * (depth * panels.first(panel) + 16 * panel); };
-    Buffer<float> weights(c.groups * per_group);
+    Buffer<float> weights(groups * per_group);
     const int64_t parts = divide_up(depth, filter_block);
-    parallel_for(c.groups * panels.count() * parts, threads, [&](int64_t piece) {
+    parallel_for(groups * panels.count() * parts, threads, [&](int64_t piece) {
         const int64_t group = piece / parts / panels.count(), panel = piece / parts % panels.count();
         const int64_t first = piece % parts * filter_block, last = std::min(depth, first + filter_block);
         const int64_t width = panels.width(panel);
         Buffer<float> gathered(filter_block * 9 * width);
-        transform_weights(kernels, c.filters,
-                          c.filters.data + group * c.filters.group + panels.first(panel) * c.filters.lane,
-                          panels.used(panel), width, first, last, gathered.data(),
-                          weights.data() + group * per_group + place(panel) + first * width, depth * width + 16);
+        transform_weights(
+            kernels, c.filters,
+            c.filters.data + (first_group + group) * c.filters.group + panels.first(panel) * c.filters.lane,
+            panels.used(panel), width, first, last, gathered.data(),
+            weights.data() + group * per_group + place(panel) + first * width, depth * width + 16);
     });
     const int64_t data_tile = divide_up(depth, kernels.lanes) * kernels.lanes + 16, data_point = cut.tiles * data_tile;
-    parallel_for(c.groups * cut.blocks, threads, [&](int64_t piece) {
+    parallel_for(groups * cut.blocks, threads, [&](int64_t piece) {
         const int64_t group = piece / cut.blocks, block = piece % cut.blocks;
         const int64_t first = strips.cut(block, cut.blocks), last = strips.cut(block + 1, cut.blocks);
         Buffer<float> data(36 * data_point), points(cut.tiles * 36 * panels.wide);
         for (int64_t i = first; i < last; ++i) {
-            transform_source(c, kernels, strips.at(i), group, 0, depth,
+            transform_source(c, kernels, strips.at(i), first_group + group, 0, depth,
                              data.data() + (strips.before(i) - strips.before(first)) * data_tile, data_tile,
                              data_point);
         }
@@ -163,8 +144,8 @@ void convolve_private(const Convolution& c, const Kernels<float>& kernels, const
             multiply(shape_of(kernels, width), data.data(), data_tile, data_point,
                      strips.before(last) - strips.before(first), weights.data() + group * per_group + place(panel),
                      depth * width + 16, depth, points.data(), false);
-            write_result(c, kernels, strips, first, last, group * c.lanes() + panels.first(panel), panels.used(panel),
-                         width, points.data());
+            write_result(c, kernels, strips, first, last, (first_group + group) * c.lanes() + panels.first(panel),
+                         panels.used(panel), width, points.data());
         }
     });
 }
@@ -205,8 +186,11 @@ void convolve_shared(const Convolution& c, const Kernels<float>& kernels, const 
 void convolve(const Convolution& c, const Kernels<float>& kernels, int threads) {
     const Strips strips(c.batch, c.result.height, c.result.width);
     if (strips.count == 0) return;
-    const Cut plan = cut(strips, c.steps(), c.lanes());
-    (plan.shared ? convolve_shared : convolve_private)(c, kernels, strips, plan, threads);
+    const Cut cut = cut_of(strips, c.steps(), c.lanes());
+    if (cut.shared) return convolve_shared(c, kernels, strips, cut, threads);
+    const int64_t at_once = std::clamp<int64_t>(kept_weights / (36 * c.steps() * c.lanes()), 1, c.groups);
+    for (int64_t group = 0; group < c.groups; group += at_once)
+        convolve_private(c, kernels, strips, cut, group, std::min(at_once, c.groups - group), threads);
 }
 
 }  // namespace
@@ -220,7 +204,8 @@ void winograd_forward(const Problem& p, const Kernels<float>& kernels, const flo
               {y, p.out_channels, p.axis[1].output, p.axis[2].output, p.output_strides()},
               p.axis[1].pad,
               p.axis[2].pad,
-              {w, w + p.out_channels * p.group_inputs() * 9, ws.filter, ws.channel, ws.tap[2], p.group_outputs() * ws.filter, false},
+              {w, w + p.out_channels * p.group_inputs() * 9, ws.filter, ws.channel, ws.tap[2],
+               p.group_outputs() * ws.filter, false},
               bias},
              kernels, threads);
 }
@@ -234,7 +219,8 @@ void winograd_grad_input(const Problem& p, const Kernels<float>& kernels, const 
               {dx, p.in_channels, p.axis[1].input, p.axis[2].input, p.input_strides()},
               2 - p.axis[1].pad,
               2 - p.axis[2].pad,
-              {w, w + p.out_channels * p.group_inputs() * 9, ws.channel, ws.filter, ws.tap[2], p.group_outputs() * ws.filter, true},
+              {w, w + p.out_channels * p.group_inputs() * 9, ws.channel, ws.filter, ws.tap[2],
+               p.group_outputs() * ws.filter, true},
               nullptr},
              kernels, threads);
 }

@@ -1,4 +1,5 @@
 // Where Winograd's convolution can be used, where it pays, and how it is described.
+#include <algorithm>
 #include <string>
 
 #include "winograd.h"
@@ -10,13 +11,18 @@ namespace {
 constexpr int64_t fewest_channels = 9;
 
 // The tiles of a pass cover its results; those of the gradient of the weights cover the upstream gradient.
-double tiles(const Problem& p, Pass pass) {
-    double result = static_cast<double>(p.batch);
-    for (int i = 1; i < 3; ++i) {
-        const int64_t size = pass == Pass::grad_input ? p.axis[i].input : p.axis[i].output;
-        result *= static_cast<double>(divide_up(size, 4));
-    }
-    return result;
+Strips strips_of(const Problem& p, Pass pass) {
+    const bool inputs = pass == Pass::grad_input;
+    return {p.batch, inputs ? p.axis[1].input : p.axis[1].output, inputs ? p.axis[2].input : p.axis[2].output};
+}
+
+// Pairs of an output and a tap along an axis that do not read padding.
+double reads(const Axis& axis) {
+    int64_t count = 0;
+    for (int64_t tap = 0; tap < axis.kernel; ++tap)
+        count += std::max<int64_t>(
+            0, std::min(axis.output, axis.input + axis.pad - tap) - std::max<int64_t>(0, axis.pad - tap));
+    return static_cast<double>(count);
 }
 
 }  // namespace
@@ -36,24 +42,63 @@ const char* winograd_refusal(const Problem& p, Pass) {
 }
 
 double winograd_multiplications(const Problem& p, Pass pass) {
-    return 36 * tiles(p, pass) * static_cast<double>(p.out_channels) * static_cast<double>(p.group_inputs());
+    return 36 * static_cast<double>(strips_of(p, pass).tiles()) * static_cast<double>(p.out_channels) *
+           static_cast<double>(p.group_inputs());
 }
 
+// Measured: the transforms of a tile cost as much as 300 multiplications for every channel, and direct arithmetic on
+// the weights' gradient is the better the smaller the image is. Pads beyond the kernel leave results that should be
+// zero, where Winograd leaves a rounding error.
 bool winograd_pays(const Problem& p, Pass pass) {
     for (int i = 1; i < 3; ++i) {
         const int64_t high = p.axis[i].output + 2 - p.axis[i].input - p.axis[i].pad;
         if (p.axis[i].pad < 0 || p.axis[i].pad > 2 || high < 0 || high > 2) return false;
     }
-    return winograd_multiplications(p, pass) < 0.5 * p.multiplications();
+    const double inputs = static_cast<double>(p.group_inputs()), outputs = static_cast<double>(p.group_outputs());
+    const double direct = static_cast<double>(p.batch) * reads(p.axis[1]) * reads(p.axis[2]) * inputs * outputs;
+    const double tile = 36 * inputs * outputs + 300 * (inputs + outputs);
+    return static_cast<double>(strips_of(p, pass).tiles()) * tile * (pass == Pass::grad_weight ? 1.25 : 1) < direct;
+}
+
+Cut cut_of(const Strips& strips, int64_t steps, int64_t lanes) {
+    constexpr int64_t cached = 150000;          // numbers of transformed data that stay in the second cache
+    constexpr int64_t most_shared_tiles = 128;  // whose products with one panel of weights stay there
+    constexpr double most_weights = 4e6, many_weights = 1.5e6;
+    const double weights = 36 * static_cast<double>(steps) * static_cast<double>(lanes);
+    if (weights > most_weights || (weights > many_weights && strips.tiles() <= 64)) {
+        const int64_t blocks = std::min(divide_up(strips.tiles(), most_shared_tiles), strips.count);
+        return {true, blocks, divide_up(strips.count, blocks) * strips.longest};
+    }
+    const int64_t enough = std::max<int64_t>(14, strips.tiles() / 16);  // so that there is work for several threads
+    const int64_t most = std::max<int64_t>(8, std::min({int64_t(56), enough, cached / (36 * steps)}));
+    int64_t blocks = divide_up(strips.count, std::max<int64_t>(1, most / strips.longest));
+    if (blocks > 8) blocks = std::min(divide_up(blocks, 8) * 8, strips.count);
+    return {false, blocks, divide_up(strips.count, blocks) * strips.longest};
+}
+
+int64_t private_chunks(const Strips& strips, int64_t inputs, int64_t outputs) {
+    if (inputs * outputs > 64 * 64 || strips.tiles() < 256) return 0;
+    return std::min(strips.count, std::min<int64_t>(strips.tiles() / 64, 16));
 }
 
 int64_t winograd_pieces(const Problem& p, Pass pass) {
-    if (pass == Pass::grad_weight) return 16;
-    return std::max<int64_t>(1, static_cast<int64_t>(tiles(p, pass) / 28));
+    const Strips strips = strips_of(p, pass);
+    if (pass == Pass::grad_weight) {
+        const int64_t chunks = private_chunks(strips, p.group_inputs(), p.group_outputs());
+        return chunks ? p.groups * chunks : divide_up(p.group_inputs(), 32) * divide_up(p.group_outputs(), 32);
+    }
+    const bool forward = pass == Pass::forward;
+    const int64_t lanes = forward ? p.group_outputs() : p.group_inputs();
+    const Cut cut = cut_of(strips, forward ? p.group_inputs() : p.group_outputs(), lanes);
+    return cut.shared ? divide_up(lanes, 32) : p.groups * cut.blocks;
 }
 
-std::string winograd_tile(const Problem&, Pass pass) {
-    return pass == Pass::grad_weight ? "F(3x3, 4x4)" : "F(4x4, 3x3)";
+std::string winograd_tile(const Problem& p, Pass pass) {
+    if (pass == Pass::grad_weight) return "F(3x3, 4x4)";
+    const bool forward = pass == Pass::forward;
+    const Cut cut = cut_of(strips_of(p, pass), forward ? p.group_inputs() : p.group_outputs(),
+                           forward ? p.group_outputs() : p.group_inputs());
+    return "F(4x4, 3x3), " + std::to_string(cut.tiles) + " tiles a block";
 }
 
 }  // namespace backlit

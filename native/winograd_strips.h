@@ -32,7 +32,7 @@ struct Strips {
     int64_t tiles() const { return count / parts * columns; }
     // Tiles in the strips before this one.
     int64_t before(int64_t strip) const { return strip / parts * columns + strip % parts * columns / parts; }
-    // The first strip that `tiles` tiles lie before, nearly: the cut of all of them into `pieces` pieces.
+    // Where a piece begins if all strips are cut into `pieces` pieces.
     int64_t cut(int64_t piece, int64_t pieces) const { return count * piece / pieces; }
     Strip at(int64_t strip) const {
         const int64_t line = strip / parts, first = before(strip);
@@ -71,6 +71,22 @@ struct Panels {
 inline const TileShape<float>& shape_of(const Kernels<float>& kernels, int64_t width) {
     return kernels.shape[width == kernels.lanes ? kernels.tall - 1 : kernels.tall];
 }
+
+// How much is done at once. Private: every piece transforms a block of tiles for itself and meets all of the weights,
+// which were transformed before. Shared: few tiles or many weights; the tiles are transformed first, and every piece
+// transforms its own weights, which then never leave its cache.
+struct Cut {
+    bool shared;
+    int64_t blocks;  // of strips
+    int64_t tiles;   // of a block, at most
+};
+
+// `steps` channels of the source and `lanes` channels of the result, of one group. Follows from the problem alone.
+Cut cut_of(const Strips& strips, int64_t steps, int64_t lanes);
+
+// The gradient of the weights: chunks of strips whose sums are private to a piece, or 0 where the sums over all tiles
+// belong to pieces that each have a panel of inputs and one of outputs.
+int64_t private_chunks(const Strips& strips, int64_t inputs, int64_t outputs);
 
 alignas(64) inline constexpr float winograd_zeros[64] = {};
 inline constexpr int64_t no_offset[1] = {0};

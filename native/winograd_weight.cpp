@@ -85,10 +85,9 @@ void write(const Correlation& c, int64_t group, int64_t input, int64_t output, c
 }
 
 // Every piece sums over a chunk of all tiles for itself; the chunks' gradients are added in their order.
-void correlate_private(const Correlation& c, float* dw, int threads) {
+void correlate_private(const Correlation& c, int64_t chunks, float* dw, int threads) {
     const Problem& p = c.problem;
     const int64_t size = p.out_channels * p.group_inputs() * 9, pairs = c.inputs.count() * c.outputs.count();
-    const int64_t chunks = std::min(c.strips.count, std::clamp<int64_t>(c.strips.tiles() / 64, 1, 16));
     Buffer<float> partial(chunks * size);
     parallel_for(p.groups * chunks, threads, [&](int64_t piece) {
         const int64_t group = piece / chunks, chunk = piece % chunks;
@@ -160,10 +159,11 @@ void correlate_shared(const Correlation& c, float* dw, int threads) {
 void winograd_grad_weight(const Problem& p, const Kernels<float>& kernels, const float* x, const float* dy, float* dw,
                           int threads) {
     const Correlation c(p, kernels, x, dy);
+    const int64_t chunks = private_chunks(c.strips, p.group_inputs(), p.group_outputs());
     if (c.strips.count == 0) {
         std::fill_n(dw, p.out_channels * p.group_inputs() * 9, 0.f);
-    } else if (p.group_inputs() * p.group_outputs() <= 64 * 64) {
-        correlate_private(c, dw, threads);
+    } else if (chunks) {
+        correlate_private(c, chunks, dw, threads);
     } else {
         correlate_shared(c, dw, threads);
     }
