@@ -61,7 +61,7 @@ bool winograd_pays(const Problem& p, Pass pass) {
 }
 
 Cut cut_of(const Strips& strips, int64_t steps, int64_t lanes) {
-    constexpr int64_t cached = 150000;          // numbers of transformed data that stay in the second cache
+    constexpr int64_t cached = 130000;          // numbers of transformed data that stay in the second cache
     constexpr int64_t most_shared_tiles = 128;  // whose products with one panel of weights stay there
     constexpr double most_weights = 4e6, many_weights = 1.5e6;
     const double weights = 36 * static_cast<double>(steps) * static_cast<double>(lanes);
