@@ -32,7 +32,8 @@ struct Convolution {
     const float* end() const { return source.data + batch * source.channels * source.height * source.width; }
 };
 
-constexpr int64_t filter_block = 64;  // steps whose weights are gathered at once
+constexpr int64_t filter_block = 64;                     // steps whose weights are gathered at once
+constexpr int64_t gathered_rows = filter_block * 9 + 7;  // and what a square of 16 writes past the last nine taps
 
 // Weights `first` to `last` of one panel, transformed: (36, last - first, width), the points `point` apart.
 void transform_weights(const Kernels<float>& kernels, const Filters& f, const float* w, int64_t used, int64_t width,
@@ -122,7 +123,7 @@ void convolve_private(const Convolution& c, const Kernels<float>& kernels, const
         const int64_t group = piece / parts / panels.count(), panel = piece / parts % panels.count();
         const int64_t first = piece % parts * filter_block, last = std::min(depth, first + filter_block);
         const int64_t width = panels.width(panel);
-        Buffer<float> gathered(filter_block * 9 * width);
+        Buffer<float> gathered(gathered_rows * width);
         transform_weights(
             kernels, c.filters,
             c.filters.data + (first_group + group) * c.filters.group + panels.first(panel) * c.filters.lane,
@@ -168,7 +169,7 @@ void convolve_shared(const Convolution& c, const Kernels<float>& kernels, const 
         });
         parallel_for(panels.count(), threads, [&](int64_t panel) {
             const int64_t width = panels.width(panel), weights_point = depth_block * width + 16;
-            Buffer<float> gathered(filter_block * 9 * width), weights(36 * weights_point), points(tiles * 36 * width);
+            Buffer<float> gathered(gathered_rows * width), weights(36 * weights_point), points(tiles * 36 * width);
             for (int64_t s = 0; s < depth; s += depth_block) {
                 const int64_t end = std::min(depth, s + depth_block);
                 transform_weights(kernels, c.filters,
