@@ -196,7 +196,7 @@ for task in os.listdir("/proc/self/task"):
 
 def test_ctrl_c_arrives_after_the_call_and_leaves_everything_intact() -> None:
     run_python("""
-expected = compute()
+found = expected = compute()
 for turn in range(10):
     timer = threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGINT))
     try:

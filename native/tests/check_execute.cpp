@@ -1,6 +1,7 @@
 // A program that compares every algorithm and instruction set with the plain loops, for machines without Python (an
 // emulated aarch64: `nox -s aarch64`). Small integers must come out bit for bit, but for Winograd.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -9,11 +10,13 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cpu.h"
 #include "engine.h"
 #include "memory.h"
+#include "pool.h"
 #include "small.h"
 #include "threads.h"
 
@@ -155,6 +158,97 @@ void check(const Problem& p, Algorithm algorithm, const std::vector<const Isa*>&
     }
 }
 
+// visit(x offset, y offset, tap) for all that the windows of a pool read, window by window, taps in row-major order.
+template <class Visit>
+void each_read(const Problem& p, Visit visit) {
+    const Strides xs = p.input_strides(), ys = p.output_strides();
+    const int64_t sizes[] = {p.batch, p.in_channels, p.axis[0].output, p.axis[1].output, p.axis[2].output};
+    for (int64_t window = 0; window < p.batch * p.in_channels * p.outputs(); ++window) {
+        int64_t at[5], rest = window;
+        for (int i = 4; i >= 0; --i) {
+            at[i] = rest % sizes[i];
+            rest /= sizes[i];
+        }
+        const int64_t y =
+            at[0] * ys.batch + at[1] * ys.channel + at[2] * ys.axis[0] + at[3] * ys.axis[1] + at[4] * ys.axis[2];
+        for (int64_t tap = 0; tap < p.taps(); ++tap) {
+            const int64_t taps[] = {tap / p.axis[2].kernel / p.axis[1].kernel,
+                                    tap / p.axis[2].kernel % p.axis[1].kernel, tap % p.axis[2].kernel};
+            int64_t x = at[0] * xs.batch + at[1] * xs.channel;
+            bool inside = true;
+            for (int i = 0; i < 3; ++i) {
+                const Axis& a = p.axis[i];
+                const int64_t position = a.stride * at[2 + i] + a.dilation * taps[i] - a.pad;
+                inside = inside && position >= 0 && position < a.input;
+                x += position * xs.axis[i];
+            }
+            if (inside) visit(x, y, tap);
+        }
+    }
+}
+
+template <class T>
+void check_pools(Problem p, const std::vector<const Isa*>& isas) {
+    p.groups = p.out_channels = p.in_channels;
+    const auto x = integers<T>(p.batch * p.in_channels * p.inputs());
+    const auto dy = integers<T>(p.batch * p.in_channels * p.outputs());
+    const std::vector<double> divisors(static_cast<size_t>(p.outputs()), 2.0);
+    std::vector<T> largest(dy.size(), -std::numeric_limits<T>::infinity()), average(dy.size()), won(x.size()),
+        shared(x.size());
+    std::vector<uint16_t> winners(dy.size(), static_cast<uint16_t>(p.taps()));
+    std::vector<int64_t> from(dy.size(), -1);
+    each_read(p, [&](int64_t i, int64_t o, int64_t tap) {
+        average[o] += x[i] / 2;
+        shared[i] += dy[o] / 2;
+        if (from[o] >= 0 && x[i] <= largest[o]) return;
+        largest[o] = x[i];
+        winners[o] = static_cast<uint16_t>(tap);
+        from[o] = i;
+    });
+    for (size_t o = 0; o < dy.size(); ++o) {
+        if (from[o] >= 0) won[from[o]] += dy[o];
+    }
+    for (const Isa* isa : isas) {
+        const Kernels<T>& kernels = kernels_of<T>(*isa);
+        for (const int threads : {1, 3}) {
+            const std::string what = std::string(isa->name) + ", pool, " + name(p);
+            std::vector<T> y(dy.size()), dx(x.size());
+            std::vector<uint16_t> taps(dy.size());
+            max_pool_forward(p, kernels, x.data(), y.data(), taps.data(), threads);
+            expect(y == largest && taps == winners, what + ": largest");
+            max_pool_backward(p, kernels, dy.data(), winners.data(), dx.data(), threads);
+            expect(dx == won, what + ": gradient of the largest");
+            avg_pool_forward(p, kernels, x.data(), divisors.data(), y.data(), threads);
+            expect(y == average, what + ": average");
+            avg_pool_backward(p, kernels, dy.data(), divisors.data(), dx.data(), threads);
+            expect(dx == shared, what + ": gradient of the average");
+        }
+    }
+}
+
+void check_threads() {
+    std::atomic<int> pieces{0};
+    const auto nested = [&] { parallel_for(5, 4, [&](int64_t) { parallel_for(7, 4, [&](int64_t) { ++pieces; }); }); };
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 8; ++i)
+        callers.emplace_back([&] {
+            for (int turn = 0; turn < 50; ++turn) nested();
+        });
+    for (std::thread& caller : callers) caller.join();
+    expect(pieces == 8 * 50 * 35, "eight threads at once do every piece of nested loops once");
+    for (int failing = 0; failing < 20; ++failing) {
+        bool caught = false;
+        try {
+            parallel_for(20, 4, [&](int64_t i) {
+                if (i == failing) throw std::runtime_error("as was asked for");
+            });
+        } catch (const std::runtime_error&) {
+            caught = true;
+        }
+        expect(caught, "an error in a piece of work reaches the caller");
+    }
+}
+
 void check_process() {
     const volatile float denormal = std::numeric_limits<float>::min() / 4;
     const volatile float one = 1;
@@ -187,11 +281,14 @@ int main(int count, char** arguments) {
     const int problems = count > 1 ? std::atoi(arguments[1]) : 60;
     const std::vector<const Isa*> isas = tables();
     check_process();
+    check_threads();
     for (int i = 0; i < problems; ++i) {
         const Problem p = random_problem();
         check<float>(p, Algorithm::any, isas);
         check<float>(p, Algorithm::direct, isas);
         check<double>(p, Algorithm::any, isas);
+        check_pools<float>(p, isas);
+        check_pools<double>(p, isas);
     }
     for (const bool channels_last : {false, true}) {
         for (const int64_t channels : {3, 9, 16, 33, 64}) {
