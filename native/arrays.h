@@ -24,6 +24,11 @@ namespace nb = nanobind;
 
 using Sizes = std::vector<int64_t>;
 
+// PyTraceMalloc_Track and PyTraceMalloc_Untrack, which the headers of Python 3.11 declare as if they were C++.
+int track(unsigned domain, uintptr_t pointer, size_t bytes) __asm__("PyTraceMalloc_Track");
+int untrack(unsigned domain, uintptr_t pointer) __asm__("PyTraceMalloc_Untrack");
+
+constexpr unsigned traced = 0xbac11;        // the domain in which tracemalloc, if it is on, finds the memory of arrays
 constexpr double worth_letting_go = 20e-6;  // seconds of work for which other Python threads may take the lock
 
 // Lets other Python threads run during its lifetime. An interpreter that exits meanwhile ends a thread that asks for
@@ -93,13 +98,18 @@ template <class T>
 class Result {
   public:
     explicit Result(const Sizes& shape) {
-        data_ = static_cast<T*>(allocate(static_cast<size_t>(product(shape)) * sizeof(T)));
-        nb::object owner = nb::steal(
-            PyCapsule_New(data_, nullptr, [](PyObject* capsule) { release(PyCapsule_GetPointer(capsule, nullptr)); }));
+        const size_t bytes = static_cast<size_t>(product(shape)) * sizeof(T);
+        data_ = static_cast<T*>(allocate(bytes));
+        nb::object owner = nb::steal(PyCapsule_New(data_, nullptr, [](PyObject* capsule) {
+            void* pointer = PyCapsule_GetPointer(capsule, nullptr);
+            untrack(traced, reinterpret_cast<uintptr_t>(pointer));
+            release(pointer);
+        }));
         if (!owner.is_valid()) {
             release(data_);
             throw nb::python_error();
         }
+        track(traced, reinterpret_cast<uintptr_t>(data_), bytes);
         static_assert(sizeof(npy_intp) == sizeof(int64_t));
         array_ = nb::steal(PyArray_New(&PyArray_Type, static_cast<int>(shape.size()),
                                        reinterpret_cast<const npy_intp*>(shape.data()), type_of<T>(), nullptr, data_, 0,
@@ -123,10 +133,13 @@ inline std::string written(const Sizes& shape) {
     return "(" + text + (shape.size() == 1 ? ",)" : ")");
 }
 
+inline std::string written_bytes(double bytes) {
+    return bytes < 1e6 ? std::to_string(static_cast<int64_t>(bytes)) + " bytes"
+                       : std::to_string(static_cast<int64_t>(bytes / 1e6)) + " MB";
+}
+
 [[noreturn]] inline void refuse_for_memory(const std::string& operation, const Sizes& shape, size_t itemsize) {
-    const double bytes = static_cast<double>(product(shape)) * static_cast<double>(itemsize);
-    const std::string size = bytes < 1e6 ? std::to_string(static_cast<int64_t>(bytes)) + " bytes"
-                                         : std::to_string(static_cast<int64_t>(bytes / 1e6)) + " MB";
+    const std::string size = written_bytes(static_cast<double>(product(shape)) * static_cast<double>(itemsize));
     PyErr_Format(PyExc_MemoryError,
                  "%s needs %s for its result of shape %s, and memory to work in, and the system does not grant them: "
                  "compute fewer samples at a time.",

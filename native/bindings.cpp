@@ -243,6 +243,18 @@ class BiasPlan {
     Sizes shape_;
 };
 
+// Memory for an array that Python fills: numbers of one byte, of undefined content.
+nb::object memory(int64_t count) {
+    try {
+        return Result<uint8_t>({count}).array();
+    } catch (const std::bad_alloc&) {
+        const std::string size = written_bytes(static_cast<double>(count));
+        PyErr_Format(PyExc_MemoryError, "an array needs %s, and the system does not grant them: %s.", size.c_str(),
+                     "compute fewer samples at a time");
+        throw nb::python_error();
+    }
+}
+
 bool import_numpy() { return _import_array() >= 0; }
 
 }  // namespace
@@ -259,6 +271,7 @@ NB_MODULE(_native, m) {
     m.def("usable_threads", &backlit::usable_threads, "Threads that can run at once here, at least 1.");
     m.def("cpu_quota", &backlit::cpu_quota, "root"_a = "",
           "Processors' worth of time that the control groups allow; infinity for no limit.");
+    m.def("memory", &backlit::memory, "count"_a, "A new array of so many bytes, aligned, of undefined content.");
     m.def("empty_pool", &backlit::empty_pool, "Give the memory that is kept for the next call back to the system.");
     m.def(
         "pool_figures",

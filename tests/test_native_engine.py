@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import backlit as bl
 from backlit import engines
 from backlit.engines import gemm, module, native, threads
+from backlit.engines.memory import empty
 from backlit.geometry import ConvGeometry
 from configurations import integers
 
@@ -295,3 +297,27 @@ def test_number_of_usable_threads_is_asked_again_in_time(monkeypatch: pytest.Mon
     found = [bl.get_num_threads(), bl.get_num_threads()]
     clock[0] += threads._ASK_AGAIN
     assert [*found, bl.get_num_threads()] == [2, 2, 5]
+
+
+def test_memory_of_arrays_is_seen_by_tracemalloc() -> None:
+    x, w = np.ones((1, 1, 300, 300)), np.ones((1, 1, 1, 1))
+    with engines.use("native"):
+        bl.conv_forward(x, w)
+        tracemalloc.start()
+        try:
+            y, _ = bl.conv_forward(x, w)
+            held = tracemalloc.get_traced_memory()[0]
+            size = y.nbytes
+            del y, _
+            freed = held - tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+    assert size <= held < 2 * size
+    assert size <= freed
+
+
+def test_array_that_is_too_large_is_an_error_in_a_sentence() -> None:
+    with pytest.raises(
+        MemoryError, match="an array needs 9007199254 MB, and the system does not grant them: compute"
+    ):
+        empty((2**50,), "float64")

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from backlit.engines import forcing
 from backlit.engines.engine import OPERANDS, OPERATIONS, Engine, Figures, Geometry, Plan
 from backlit.engines.module import isas, loaded
-from backlit.engines.threads import get_num_threads
-from backlit.engines.workers import paying_threads
+from backlit.engines.workers import threads_for
 from backlit.geometry import ConvGeometry, PoolGeometry
 from backlit.incidence import axes, count
 
@@ -33,13 +32,13 @@ REMEMBERED = 4096  # plans
 
 
 def prepare(operation: str, geometry: Geometry, dtype: str, layout: str, bare: bool) -> Callable[..., Any]:
-    """The function of the arrays that runs a plan: the plan's own where one thread is all that ever pays."""
+    """The function of the arrays that runs a plan: the plan's own where there is but one piece of work."""
     how = native_plan(operation, geometry, dtype, layout, bare)
     run: Callable[..., Any] = how.run
-    paying = paying_threads(how.seconds, how.pieces, WORTH)
-    if paying == 1:
+    seconds, pieces = how.seconds, how.pieces
+    if pieces == 1:
         return run
-    return lambda *arrays: run(*arrays, threads=min(paying, get_num_threads()))
+    return lambda *arrays: run(*arrays, threads=threads_for(seconds, pieces, WORTH))
 
 
 def plan(operation: str, geometry: Geometry, dtype: str, layout: str) -> Plan:

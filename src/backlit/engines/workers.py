@@ -41,14 +41,8 @@ def threads_for(seconds: float, pieces: int, worth: float | None = None) -> int:
         seconds: of the work on one thread. pieces: of work.
         worth: seconds of work for which a thread pays; None for the threads of this module, of which there are few.
     """
-    paying = paying_threads(seconds, pieces, worth)
-    return 1 if paying == 1 else min(paying, get_num_threads())  # asking takes longer than a small problem
-
-
-def paying_threads(seconds: float, pieces: int, worth: float | None = None) -> int:
-    """The number of threads that would pay if there were as many as one likes; arguments as of `threads_for`."""
-    paying = min(MOST, int(seconds / WORTH)) if worth is None else int(seconds / worth)
-    return max(1, min(pieces, paying))
+    paying = min(pieces, MOST, int(seconds / WORTH)) if worth is None else min(pieces, int(seconds / worth))
+    return 1 if paying <= 1 else min(paying, get_num_threads())  # asking takes longer than a small problem
 
 
 def spread(function: Callable[[_Item], _Result], items: Sequence[_Item], threads: int) -> list[_Result]:
