@@ -5,7 +5,6 @@
 
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
 #define NPY_TARGET_VERSION NPY_2_0_API_VERSION
-#include <cxxabi.h>
 #include <numpy/arrayobject.h>
 #include <unistd.h>
 
@@ -40,7 +39,7 @@ class WithoutGil {
     ~WithoutGil() {
         try {
             PyEval_RestoreThread(state_);
-        } catch (const abi::__forced_unwind&) {
+        } catch (...) {  // not by its type: GCC binds that to a null reference
             for (;;) pause();
         }
     }
