@@ -59,11 +59,8 @@ SANITIZERS = {
     ),
     "thread": ("thread", "libtsan.so", {"TSAN_OPTIONS": "die_after_fork=0:halt_on_error=1:exitcode=66"}),
 }
-SANITIZED = [
-    "tests/test_conv.py",
-    "tests/test_pool.py",
-    "tests/test_engines.py",
-]  # beside what is marked native
+# What they run beside the tests that are marked native.
+SANITIZED = ["tests/test_conv.py", "tests/test_pool.py", "tests/test_engines.py"]
 
 
 def check_program(session: nox.Session, *definitions: str) -> str:
@@ -80,24 +77,19 @@ def check_program(session: nox.Session, *definitions: str) -> str:
 @nox.parametrize("kind", list(SANITIZERS), ids=list(SANITIZERS))
 def sanitize(session: nox.Session, kind: str) -> None:
     """Native code under GCC's sanitizers: `nox -s "sanitize(address)"`, which also sees undefined behaviour."""
-    flag, library, environment = SANITIZERS[kind]
+    flag, library, options = SANITIZERS[kind]
     session.run(check_program(session, f"BACKLIT_SANITIZE={flag}", "CMAKE_CXX_COMPILER=g++"), external=True)
-    session.install(
-        ".[all,test]", f"--config-settings=cmake.define.BACKLIT_SANITIZE={flag}", env={"CXX": "g++"}
-    )
-    names = (
-        library,
-        "libstdc++.so.6",
-    )  # before Python: the first must be first, and needs what the second defines
-    found = [session.run("g++", f"-print-file-name={name}", external=True, silent=True) for name in names]
-    environment |= {"LD_PRELOAD": " ".join(path.strip() for path in found), "OPENBLAS_NUM_THREADS": "1"}
-    pytest = [
-        "python",
-        "-m",
-        "pytest",
-        "--require=native",
-        "--capture=sys",
-    ]  # sanitizers write to file descriptor 2
+    # A build whose functions have names in the reports.
+    build = ["cmake.build-type=RelWithDebInfo", f"cmake.define.BACKLIT_SANITIZE={flag}"]
+    session.install(".[all,test]", *(f"--config-settings={setting}" for setting in build), env={"CXX": "g++"})
+    # Both before Python itself: the first has to be first, and needs what the second defines.
+    found = [
+        session.run("g++", f"-print-file-name={name}", external=True, silent=True).strip()
+        for name in (library, "libstdc++.so.6")
+    ]
+    environment = options | {"LD_PRELOAD": " ".join(found), "OPENBLAS_NUM_THREADS": "1"}
+    # Sanitizers write to file descriptor 2, which pytest would capture.
+    pytest = ["python", "-m", "pytest", "--require=native", "--capture=sys"]
     session.run(*pytest, "-m", "native and not unsanitized", *(session.posargs or ["tests"]), env=environment)
     if not session.posargs:
         session.run(*pytest, *SANITIZED, env=environment)
