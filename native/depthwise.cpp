@@ -129,6 +129,9 @@ void sums_by_windows(const Problem& p, const Kernels<T>& kernels, const T* x, co
     const int64_t room = std::max<int64_t>(1, (int64_t{1} << 20) / count);
     const int64_t chunks = std::min({most_chunks, room, units});
     Buffer<T> partial(chunks > 1 ? chunks * count : 0);
+    std::vector<Segment> along = reads[2].residues[0].segments;
+    const bool joined = p.axis[2].kernel == 3 && p.axis[2].dilation == 1 && p.axis[2].stride <= 2;
+    if (joined) along = {{0, p.axis[2].output, 0, 3}};
     parallel_for(chunks, threads, [&](int64_t chunk) {
         T* sums = chunks > 1 ? partial.data() + chunk * count : dw;
         std::fill_n(sums, count, T(0));
@@ -138,8 +141,9 @@ void sums_by_windows(const Problem& p, const Kernels<T>& kernels, const T* x, co
             const int64_t top = unit / rectangles.across % rectangles.down * rectangles.height;
             const int64_t layer = unit / rectangles.across / rectangles.down, n = layer / depths;
             const Segment depth = reads[0].at(layer % depths);
+            const int64_t first = reads[2].residues[0].offset[0];
             for (const Segment& rows : reads[1].residues[0].segments)
-                for (const Segment& columns : reads[2].residues[0].segments) {
+                for (const Segment& columns : along) {
                     const int64_t row = std::max(rows.begin, top), column = std::max(columns.begin, left);
                     const int64_t high = std::min(rows.end, top + rectangles.height) - row;
                     const int64_t wide = std::min(columns.end, left + rectangles.width) - column;
@@ -160,7 +164,8 @@ void sums_by_windows(const Problem& p, const Kernels<T>& kernels, const T* x, co
                     const int64_t to = (layer * p.axis[1].output + row) * p.axis[2].output + column;
                     kernels.depthwise_sums({x + from * channels, dy + to * channels, sums, channels, high, wide,
                                             reads[1].step * p.axis[2].input, reads[2].step, p.axis[2].output,
-                                            static_cast<int64_t>(x_at.size()), x_at.data(), sum_at.data()});
+                                            static_cast<int64_t>(x_at.size()), x_at.data(), sum_at.data(), joined,
+                                            first, -column * reads[2].step, p.axis[2].input - column * reads[2].step});
                 }
         }
     });

@@ -100,10 +100,78 @@ BACKLIT_INLINE void depthwise_tap_group(const TapSums<T>& s, int64_t first, int6
     depthwise_tap_sums<T, lanes, taps>(s, first, c);
 }
 
+// The same for `rows` times three neighbouring columns, whole rows with their borders, x loaded once: where channels
+// are a power of two, pixels compete for the same lines of the first-level cache, and what was read is soon gone.
+template <class T, int lanes, int rows, int step>
+void depthwise_joined_sums(const TapSums<T>& s, int64_t first, int64_t c) {
+    using V = Vector<T, lanes>;
+    V sum[rows][3];
+    for (int r = 0; r < rows; ++r) {
+        for (int t = 0; t < 3; ++t) sum[r][t] = zero<T, lanes>();
+    }
+    const int64_t channels = s.channels, begin = s.first < s.low ? s.low : s.first;
+    const int64_t reach = s.first + (s.pixels - 1) * step + 3, end = reach < s.high ? reach : s.high;
+    const int64_t x_ahead = s.rows * s.x_row * channels, y_ahead = s.rows * s.y_row * channels;
+    for (int64_t q = 0; q < s.rows; ++q) {
+        const T* x[rows];
+        for (int r = 0; r < rows; ++r) x[r] = s.x + (s.x_at[first + 3 * r] - s.first + q * s.x_row) * channels + c;
+        const T* y = s.y + q * s.y_row * channels + c;
+        if constexpr (step == 1) {
+            for (int64_t column = begin; column < end; ++column) {
+                V left[rows];
+#pragma GCC unroll 3
+                for (int r = 0; r < rows; ++r) left[r] = load<T, lanes>(x[r] + column * channels);
+                __builtin_prefetch(x[rows - 1] + column * channels + x_ahead, 0, 2);
+                __builtin_prefetch(y + (column - s.first) * channels + y_ahead, 0, 2);
+#pragma GCC unroll 3
+                for (int t = 0; t < 3; ++t) {
+                    const int64_t p = column - s.first - t;
+                    if (uint64_t(p) >= uint64_t(s.pixels)) continue;
+                    const V right = load<T, lanes>(y + p * channels);
+#pragma GCC unroll 3
+                    for (int r = 0; r < rows; ++r) sum[r][t] += left[r] * right;
+                }
+            }
+        } else {
+            for (int64_t p = 0; p < s.pixels; ++p) {
+                const V right = load<T, lanes>(y + p * channels);
+                __builtin_prefetch(y + p * channels + y_ahead, 0, 2);
+#pragma GCC unroll 3
+                for (int t = 0; t < 3; ++t) {
+                    const int64_t column = s.first + p * step + t;
+                    if (column < begin || column >= end) continue;
+                    if (t > 0) __builtin_prefetch(x[rows - 1] + column * channels + x_ahead, 0, 2);
+#pragma GCC unroll 3
+                    for (int r = 0; r < rows; ++r) sum[r][t] += load<T, lanes>(x[r] + column * channels) * right;
+                }
+            }
+        }
+    }
+    for (int r = 0; r < rows; ++r) {
+        for (int t = 0; t < 3; ++t) {
+            T* to = s.sums + s.sum_at[first + 3 * r + t] * channels + c;
+            store<T, lanes>(to, load<T, lanes>(to) + sum[r][t]);
+        }
+    }
+}
+
+template <class T, int lanes, int step>
+BACKLIT_INLINE void depthwise_joined_group(const TapSums<T>& s, int64_t c) {
+    for (int64_t first = 0; first < s.taps; first += 9) {
+        if (s.taps - first >= 9) depthwise_joined_sums<T, lanes, 3, step>(s, first, c);
+        if (s.taps - first == 6) depthwise_joined_sums<T, lanes, 2, step>(s, first, c);
+        if (s.taps - first == 3) depthwise_joined_sums<T, lanes, 1, step>(s, first, c);
+    }
+}
+
 // Taps in nearly equal groups of at most nine; the channels that fill no vector go by narrower ones.
 template <class T, int lanes>
 void depthwise_channel_sums(const TapSums<T>& s, int64_t c) {
     for (; c + lanes <= s.channels; c += lanes) {
+        if (s.joined) {
+            s.x_step == 1 ? depthwise_joined_group<T, lanes, 1>(s, c) : depthwise_joined_group<T, lanes, 2>(s, c);
+            continue;
+        }
         const int64_t groups = (s.taps + 8) / 9;
         for (int64_t g = 0, first = 0; g < groups; ++g) {
             const int64_t size = (s.taps - first + groups - g - 1) / (groups - g);

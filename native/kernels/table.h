@@ -109,13 +109,17 @@ struct Window {
 //
 //     sums[sum_at[t]] += sum over q, p of x[x_at[t] + q*x_row + p*x_step] * y[q*y_row + p]
 //
-// for q below `rows` and p below `pixels`. Everything is in pixels.
+// for q below `rows` and p below `pixels`. Everything is in pixels. joined: taps come in threes of neighbouring columns,
+// x_step is 1 or 2, and columns outside of low to high, counted from x, do not exist in the row of a three's first tap
+// and are left out.
 template <class T>
 struct TapSums {
     const T *x, *y;
     T* sums;
     int64_t channels, rows, pixels, x_row, x_step, y_row, taps;
     const int64_t *x_at, *sum_at;  // (taps,)
+    bool joined;
+    int64_t first, low, high;  // first: the column of the first of three taps
 };
 
 // Positions of channels-first arrays, copied to where each reads at the same distances: i reads in[offset[t] + i].
