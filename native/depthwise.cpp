@@ -119,29 +119,29 @@ struct Rectangles {
     int64_t width, across, height, down;
 };
 
-// Channels last: rectangles of all channels, in chunks.
+// Adds a problem's products to sums (taps, channels), rectangle by rectangle.
 template <class T>
-void sums_by_windows(const Problem& p, const Kernels<T>& kernels, const T* x, const T* dy, T* dw, int threads) {
-    const Reads reads[3] = {outputs_read(p.axis[0]), outputs_read(p.axis[1]), outputs_read(p.axis[2])};
-    const Rectangles rectangles(p, int64_t{192 << 10} / static_cast<int64_t>(sizeof(T)));
-    const int64_t depths = p.axis[0].output, channels = p.in_channels, count = p.taps() * channels;
-    const int64_t units = p.batch * depths * rectangles.down * rectangles.across;
-    const int64_t room = std::max<int64_t>(1, (int64_t{1} << 20) / count);
-    const int64_t chunks = std::min({most_chunks, room, units});
-    Buffer<T> partial(chunks > 1 ? chunks * count : 0);
-    std::vector<Segment> along = reads[2].residues[0].segments;
-    const bool joined = p.axis[2].kernel == 3 && p.axis[2].dilation == 1 && p.axis[2].stride <= 2;
-    if (joined) along = {{0, p.axis[2].output, 0, 3}};
-    parallel_for(chunks, threads, [&](int64_t chunk) {
-        T* sums = chunks > 1 ? partial.data() + chunk * count : dw;
-        std::fill_n(sums, count, T(0));
+class RectangleSums {
+  public:
+    explicit RectangleSums(const Problem& problem)
+        : p(problem),
+          reads{outputs_read(p.axis[0]), outputs_read(p.axis[1]), outputs_read(p.axis[2])},
+          along(reads[2].residues[0].segments),
+          rectangles(p, int64_t{192 << 10} / static_cast<int64_t>(sizeof(T))),
+          joined(p.axis[2].kernel == 3 && p.axis[2].dilation == 1 && p.axis[2].stride <= 2) {
+        if (joined) along = {{0, p.axis[2].output, 0, 3}};
+    }
+
+    int64_t units() const { return p.batch * p.axis[0].output * rectangles.down * rectangles.across; }
+
+    void add(const Kernels<T>& kernels, const T* x, const T* dy, T* sums, int64_t begin, int64_t end) const {
+        const int64_t channels = p.in_channels, first = reads[2].residues[0].offset[0];
         std::vector<int64_t> x_at, sum_at;
-        for (int64_t unit = chunk * units / chunks; unit < (chunk + 1) * units / chunks; ++unit) {
+        for (int64_t unit = begin; unit < end; ++unit) {
             const int64_t left = unit % rectangles.across * rectangles.width;
             const int64_t top = unit / rectangles.across % rectangles.down * rectangles.height;
-            const int64_t layer = unit / rectangles.across / rectangles.down, n = layer / depths;
-            const Segment depth = reads[0].at(layer % depths);
-            const int64_t first = reads[2].residues[0].offset[0];
+            const int64_t layer = unit / rectangles.across / rectangles.down, n = layer / p.axis[0].output;
+            const Segment depth = reads[0].at(layer % p.axis[0].output);
             for (const Segment& rows : reads[1].residues[0].segments)
                 for (const Segment& columns : along) {
                     const int64_t row = std::max(rows.begin, top), column = std::max(columns.begin, left);
@@ -168,8 +168,65 @@ void sums_by_windows(const Problem& p, const Kernels<T>& kernels, const T* x, co
                                             first, -column * reads[2].step, p.axis[2].input - column * reads[2].step});
                 }
         }
+    }
+
+  private:
+    Problem p;
+    Reads reads[3];
+    std::vector<Segment> along;
+    Rectangles rectangles;
+    bool joined;
+};
+
+// Channels last: all channels of chunks of the rectangles.
+template <class T>
+void sums_by_windows(const Problem& p, const Kernels<T>& kernels, const T* x, const T* dy, T* dw, int threads) {
+    const RectangleSums<T> rectangles(p);
+    const int64_t count = p.taps() * p.in_channels, units = rectangles.units();
+    const int64_t room = std::max<int64_t>(1, (int64_t{1} << 20) / count);
+    const int64_t chunks = std::min({most_chunks, room, units});
+    Buffer<T> partial(chunks > 1 ? chunks * count : 0);
+    parallel_for(chunks, threads, [&](int64_t chunk) {
+        T* sums = chunks > 1 ? partial.data() + chunk * count : dw;
+        std::fill_n(sums, count, T(0));
+        rectangles.add(kernels, x, dy, sums, chunk * units / chunks, (chunk + 1) * units / chunks);
     });
     if (chunks > 1) add_chunks(partial.data(), chunks, count, dw, threads);
+}
+
+// Channels of a block of small images of many channels, whose pixels lie so far apart that they compete for the same
+// lines of the caches: a block is copied together first. 0 where that does not pay.
+int64_t copied_channels(const Problem& p) {
+    const int64_t block = std::min<int64_t>(128, p.in_channels / 16 / 16 * 16);  // sixteen pieces where there can be
+    if (p.inputs() + p.outputs() > 128) return 0;                                // larger ones lose by the copy
+    return block >= 32 ? block : 0;
+}
+
+// from (rows, from_row) to (rows, to_row), the first `count` of each row.
+template <class T>
+void copy_rows(const T* from, int64_t from_row, int64_t rows, int64_t count, T* to, int64_t to_row) {
+    for (int64_t r = 0; r < rows; ++r) std::copy_n(from + r * from_row, count, to + r * to_row);
+}
+
+// Channels last: blocks of channels, each over the whole batch.
+template <class T>
+void sums_by_channels(const Problem& p, const Kernels<T>& kernels, const T* x, const T* dy, T* dw, int threads) {
+    const int64_t channels = p.in_channels, block = copied_channels(p);
+    parallel_for(ceil_div(channels, block), threads, [&](int64_t piece) {
+        Problem part = p;
+        part.batch = 1;
+        part.in_channels = part.out_channels = part.groups = std::min(block, channels - piece * block);
+        const RectangleSums<T> rectangles(part);
+        const int64_t width = part.in_channels, first = piece * block;
+        Buffer<T> some_x(p.inputs() * width), some_dy(p.outputs() * width), sums(p.taps() * width);
+        std::fill_n(sums.data(), p.taps() * width, T(0));
+        for (int64_t n = 0; n < p.batch; ++n) {
+            copy_rows(x + n * p.inputs() * channels + first, channels, p.inputs(), width, some_x.data(), width);
+            copy_rows(dy + n * p.outputs() * channels + first, channels, p.outputs(), width, some_dy.data(), width);
+            rectangles.add(kernels, some_x.data(), some_dy.data(), sums.data(), 0, rectangles.units());
+        }
+        copy_rows(sums.data(), width, p.taps(), width, dw + first, channels);
+    });
 }
 
 // Channels first: channel by channel over the samples of a chunk.
@@ -256,6 +313,7 @@ void depthwise_grad_weight(const Problem& p, const Kernels<T>& kernels, const T*
         return;
     }
     if (by_planes(p)) return sums_by_planes(p, kernels, x, dy, dw, threads);
+    if (copied_channels(p) > 0) return sums_by_channels(p, kernels, x, dy, dw, threads);
     sums_by_windows(p, kernels, x, dy, dw, threads);
 }
 
