@@ -109,9 +109,9 @@ struct Window {
 //
 //     sums[sum_at[t]] += sum over q, p of x[x_at[t] + q*x_row + p*x_step] * y[q*y_row + p]
 //
-// for q below `rows` and p below `pixels`. Everything is in pixels. joined: taps come in threes of neighbouring columns,
-// x_step is 1 or 2, and columns outside of low to high, counted from x, do not exist in the row of a three's first tap
-// and are left out.
+// for q below `rows` and p below `pixels`. Everything is in pixels. joined: taps come in threes of neighbouring
+// columns, x_step is 1 or 2, and columns outside of low to high, counted from x, do not exist in the row of a three's
+// first tap and are left out.
 template <class T>
 struct TapSums {
     const T *x, *y;
