@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t source_bytes = 256 << 10;  // of a block's source: half of what a second cache has beside a panel
 constexpr int64_t weight_bytes = 384 << 10;  // of the panels that a block is multiplied with at a time
-constexpr int64_t work_of_piece = 1 << 20;   // multiplications below which handing out a piece of work does not pay
+constexpr int64_t work_of_piece = 1 << 19;   // multiplications below which handing out a piece of work does not pay
 constexpr int64_t wanted_pieces = 32;        // for threads to share evenly
 
 // The weights of a gather in panels: [group][panel][tap][input][column of the panel], taps by ascending offset.
@@ -71,7 +71,7 @@ class BlockGather {
           start_(start),
           whole_(whole) {}
 
-    void compute(const Panel<T>* first, const Panel<T>* last) const {
+    void compute(const Panel<T>* first, const Panel<T>* last) {
         for (const Interval& a : g_.axis[0].intervals)
             for (const Interval& b : g_.axis[1].intervals)
                 for (const Interval& c : g_.axis[2].intervals) rectangle(first, last, a, b, c);
@@ -82,7 +82,7 @@ class BlockGather {
 
     // The positions of the block that read at the same taps, in tiles whose rows run along the axis that needs fewest.
     void rectangle(const Panel<T>* first, const Panel<T>* last, const Interval& a, const Interval& b,
-                   const Interval& c) const {
+                   const Interval& c) {
         const Range ranges[4] = {block_.samples, common(block_.positions[0], a.positions),
                                  common(block_.positions[1], b.positions), common(block_.positions[2], c.positions)};
         int64_t positions = 1;
@@ -101,12 +101,14 @@ class BlockGather {
         tile.a_row = along == 0 ? source_.strides.batch : g_.axis[along - 1].reach * source_.strides.axis[along - 1];
         tile.a_step = 1;
         tile.c_row = along == 0 ? result_.strides.batch : result_.strides.axis[along - 1];
-        std::vector<int64_t> sources, rows_of_weights, weights;
-        tile.steps = segments(a.taps, b.taps, c.taps, sources, rows_of_weights);
-        tile.segments = static_cast<int64_t>(sources.size());
-        tile.a_offset = sources.data();
+        sources_.clear();
+        weight_rows_.clear();
+        weights_at_.clear();
+        tile.steps = find_segments(a.taps, b.taps, c.taps);
+        tile.segments = static_cast<int64_t>(sources_.size());
+        tile.a_offset = sources_.data();
         for (const Panel<T>* panel = first; panel < last; ++panel)
-            for (int64_t row : rows_of_weights) weights.push_back(row * panel->shape->columns);
+            for (int64_t row : weight_rows_) weights_at_.push_back(row * panel->shape->columns);
 
         const int64_t rows = ranges[along].size(), groups = (rows + most - 1) / most;
         Range outer[4] = {ranges[0], ranges[1], ranges[2], ranges[3]};
@@ -125,7 +127,7 @@ class BlockGather {
                             for (const Panel<T>* panel = first; panel < last; ++panel) {
                                 tile.c =
                                     to + begin * tile.c_row + (whole_ ? panel->start - first->start : panel->first);
-                                tile.b_offset = weights.data() + (panel - first) * tile.segments;
+                                tile.b_offset = weights_at_.data() + (panel - first) * tile.segments;
                                 run(*panel, tile, end - begin);
                             }
                         }
@@ -157,7 +159,7 @@ class BlockGather {
     }
 
     // Offsets in the source, and rows of the packed weights, of the taps in ranges; returns the steps of each.
-    int64_t segments(Range a, Range b, Range c, std::vector<int64_t>& sources, std::vector<int64_t>& rows) const {
+    int64_t find_segments(Range a, Range b, Range c) {
         const std::vector<Tap>& last = g_.axis[2].taps;
         const auto heights = static_cast<int64_t>(g_.axis[1].taps.size()), widths = static_cast<int64_t>(last.size());
         // Neighbouring taps whose channels lie one after the other in the source are one run.
@@ -166,10 +168,10 @@ class BlockGather {
         for (int64_t i = a.begin; i < a.end; ++i)
             for (int64_t j = b.begin; j < b.end; ++j)
                 for (int64_t k = c.begin; k < (run ? c.begin + 1 : c.end); ++k) {
-                    sources.push_back(g_.axis[0].taps[i].offset * source_.strides.axis[0] +
-                                      g_.axis[1].taps[j].offset * source_.strides.axis[1] +
-                                      last[k].offset * source_.strides.axis[2]);
-                    rows.push_back(((i * heights + j) * widths + k) * g_.inputs);
+                    sources_.push_back(g_.axis[0].taps[i].offset * source_.strides.axis[0] +
+                                       g_.axis[1].taps[j].offset * source_.strides.axis[1] +
+                                       last[k].offset * source_.strides.axis[2]);
+                    weight_rows_.push_back(((i * heights + j) * widths + k) * g_.inputs);
                 }
         return run ? c.size() * g_.inputs : g_.inputs;
     }
@@ -183,6 +185,8 @@ class BlockGather {
     const int64_t group_;
     const T* start_;
     const bool whole_;
+    // Of the rectangle at hand; kept, as there may be many small ones.
+    std::vector<int64_t> sources_, weight_rows_, weights_at_;
 };
 
 // One gather over all blocks, groups and panels.

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t block_bytes = 512 << 10;   // of a block's x and dy where each thread has its own block
 constexpr int64_t shared_bytes = 4 << 20;    // of a block's x and dy where the threads share one
 constexpr int64_t partial_bytes = 16 << 20;  // of all private sums
-constexpr int64_t work_of_chunk = 4 << 20;   // multiplications for which sums of its own pay
+constexpr int64_t work_of_chunk = 1 << 19;   // multiplications for which sums of its own pay
 constexpr int64_t chunk_positions = 512;     // for which it pays to add sums of its own to the others
 constexpr int64_t most_chunks = 32;
 
@@ -38,7 +38,7 @@ class BlockSums {
     }
 
   private:
-    void rectangle(const Panel<T>& panel, const Interval& a, const Interval& b, const Interval& c, T* sums) const {
+    void rectangle(const Panel<T>& panel, const Interval& a, const Interval& b, const Interval& c, T* sums) {
         const Range ranges[4] = {block_.samples, common(block_.positions[0], a.positions),
                                  common(block_.positions[1], b.positions), common(block_.positions[2], c.positions)};
         for (const Range& range : ranges)
@@ -50,16 +50,17 @@ class BlockSums {
         for (int i = 2; i >= 0; --i)
             if (ranges[i].size() > ranges[along].size()) along = i;
         const int64_t columns = panel.shape->columns;
-        std::vector<int64_t> xs, dys;
+        xs_.clear();
+        dys_.clear();
         Range outer[4] = {ranges[0], ranges[1], ranges[2], ranges[3]};
         outer[along].end = outer[along].begin + 1;
         for (int64_t n = outer[0].begin; n < outer[0].end; ++n)
             for (int64_t i = outer[1].begin; i < outer[1].end; ++i)
                 for (int64_t j = outer[2].begin; j < outer[2].end; ++j)
                     for (int64_t k = outer[3].begin; k < outer[3].end; ++k) {
-                        xs.push_back(x_.at(n, g_.axis[0].reach * i, g_.axis[1].reach * j, g_.axis[2].reach * k) -
-                                     x_.data);
-                        dys.push_back(dy_.at(n, i, j, k) - dy_.data);
+                        xs_.push_back(x_.at(n, g_.axis[0].reach * i, g_.axis[1].reach * j, g_.axis[2].reach * k) -
+                                      x_.data);
+                        dys_.push_back(dy_.at(n, i, j, k) - dy_.data);
                     }
         static const T zeros[64] = {};
         Tile<T> tile = {};
@@ -68,10 +69,10 @@ class BlockSums {
         tile.a_step = along == 0 ? x_.strides.batch : g_.axis[along - 1].reach * x_.strides.axis[along - 1];
         tile.b_step = along == 0 ? dy_.strides.batch : dy_.strides.axis[along - 1];
         tile.c_row = columns;
-        tile.segments = static_cast<int64_t>(xs.size());
+        tile.segments = static_cast<int64_t>(xs_.size());
         tile.steps = ranges[along].size();
-        tile.a_offset = xs.data();
-        tile.b_offset = dys.data();
+        tile.a_offset = xs_.data();
+        tile.b_offset = dys_.data();
         tile.init = zeros;
         tile.accumulate = true;
 
@@ -103,6 +104,7 @@ class BlockSums {
     const Block& block_;
     const View<const T>&x_, &dy_;
     Range rows_;
+    std::vector<int64_t> xs_, dys_;  // offsets of the rectangle at hand
 };
 
 // One panel of a block's dy: [position of the block][column], zero in columns without a channel.

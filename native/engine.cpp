@@ -14,7 +14,7 @@ namespace {
 
 constexpr double small_work = 4096;                  // multiplications up to which plain loops are fastest
 constexpr double multiplications_per_second = 40e9;  // on one thread: the scale of an estimate, not a measurement
-constexpr double work_of_piece = 1 << 20;            // multiplications, as the drivers cut them
+constexpr double work_of_piece = 1 << 19;            // multiplications, as the drivers cut them
 constexpr double most_pieces = 32;
 
 // The micro-tile of most of a product with so many columns: rows x columns.

@@ -7,8 +7,10 @@ namespace {
 template <class T, int lanes, int vectors, int rows, bool along>
 void tile(const Tile<T>& t) {
     using V = Vector<T, lanes>;
-    V sum[rows][vectors];
+    V sum[rows][vectors];  // every loop over it is unrolled, so that it is registers and no memory
+#pragma GCC unroll 14
     for (int m = 0; m < rows; ++m) {
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) {
             sum[m][v] = load<T, lanes>(t.init + v * lanes);
         }
@@ -36,7 +38,9 @@ void tile(const Tile<T>& t) {
             for (int m = 0; m < (rows + 2) / 3; ++m) a[m] += a_step;
         }
     }
+#pragma GCC unroll 14
     for (int m = 0; m < rows; ++m) {
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) {
             T* c = t.c + m * t.c_row + v * lanes;
             store<T, lanes>(c, t.accumulate ? load<T, lanes>(c) + sum[m][v] : sum[m][v]);
