@@ -35,6 +35,7 @@ class Windows {
     Reads reads_[3];
     int64_t batch_, channels_, rows_, parts_, part_steps_;
     int64_t kernel_[3], positions_[3], limit_[3];
+    bool far_;  // the arrays are too large for the caches: the next row is worth asking for
 };
 
 inline Windows::Windows(const Problem& p, bool backwards, bool joined) : batch_(p.batch), channels_(p.in_channels) {
@@ -51,6 +52,7 @@ inline Windows::Windows(const Problem& p, bool backwards, bool joined) : batch_(
             residue.segments = {{0, residue.segments.back().end, 0, columns}};
     }
     rows_ = positions_[0] * positions_[1];
+    far_ = p.axis[2].stride == 1 || p.batch * channels_ * (p.inputs() + p.outputs()) > int64_t{1} << 22;
     const int64_t steps = reads_[2].steps(0);
     const int64_t most =
         std::max<int64_t>(64, (int64_t{1} << 15) / (channels_ * std::min(reads_[2].period, positions_[2])));
@@ -98,8 +100,8 @@ void Windows::visit(int64_t begin, int64_t end, Visit visit) const {
                                  residue.tap.data() + s.first,
                                  -first * along.step,
                                  along.limit - first * along.step,
-                                 reads_[1].step * limit_[2],
-                                 positions_[2]};
+                                 far_ ? reads_[1].step * limit_[2] : 0,
+                                 far_ ? positions_[2] : 0};
                 window.columns = s.last - s.first;
                 window.rows = window.columns > 0 ? static_cast<int64_t>(row_at.size()) : 0;
                 visit(window, base + first * along.step, to + r + first * along.period);

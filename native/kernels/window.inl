@@ -8,7 +8,7 @@ namespace {
 // no stream in them.
 template <int pixels, class T>
 BACKLIT_INLINE void window_ahead(const Window& w, const T* in, T* out, int64_t p, int64_t c) {
-    if (w.rows == 0) return;
+    if (w.rows == 0 || w.out_next == 0) return;
     const int64_t from = w.row_at[w.rows - 1] + w.column_at[w.columns / 2];
     for (int m = 0; m < pixels; ++m) {
         const int64_t at = from + (p + m) * w.in_step, to = (p + m) * w.out_step + w.out_next;
