@@ -48,42 +48,6 @@ void by_windows(const Problem& p, const Kernels<T>& kernels, bool backwards, con
     });
 }
 
-// Small images whose pixels lie a multiple of a kilobyte apart compete for the same few lines of the first cache: their
-// channels are computed in blocks that are copied together first. The channels of a block; 0 where that does not pay.
-template <class T>
-int64_t compact_channels(const Problem& p) {
-    constexpr int64_t room = (56 << 10) / sizeof(T), apart = 1024 / sizeof(T);
-    const int64_t block = std::min<int64_t>(128, room / (p.inputs() + p.outputs()) / 32 * 32);
-    return block >= 64 && p.in_channels % apart == 0 ? block : 0;
-}
-
-// Channels last, block by block of the channels.
-template <class T>
-void by_channels(const Problem& p, const Kernels<T>& kernels, bool backwards, const T* in, const T* w, const T* bias,
-                 T* out, int threads) {
-    const int64_t channels = p.in_channels, block = compact_channels<T>(p), blocks = ceil_div(channels, block);
-    const int64_t reads = backwards ? p.outputs() : p.inputs(), writes = backwards ? p.inputs() : p.outputs();
-    const int64_t samples = std::max<int64_t>(1, piece_numbers / 2 / (block * (reads + writes)));
-    parallel_for(blocks * ceil_div(p.batch, samples), threads, [&](int64_t piece) {
-        const int64_t first = piece % blocks * block, begin = piece / blocks * samples;
-        Problem part = p;
-        part.batch = 1;
-        part.in_channels = part.out_channels = part.groups = std::min(block, channels - first);
-        const int64_t width = part.in_channels;
-        const Windows windows(part, backwards, true);
-        const Buffer<T> from(reads * width), to(writes * width), weights(p.taps() * width);
-        kernels.copy(w + first, channels, p.taps(), width, weights.data(), width);
-        for (int64_t n = begin; n < std::min(p.batch, begin + samples); ++n) {
-            kernels.copy(in + n * reads * channels + first, channels, reads, width, from.data(), width);
-            windows.visit(0, windows.units(), [&](const Window& window, int64_t i, int64_t o) {
-                kernels.depthwise_window(window, from.data() + i * width, weights.data(), bias ? bias + first : nullptr,
-                                         to.data() + o * width);
-            });
-            kernels.copy(to.data(), width, writes, width, out + n * writes * channels + first, channels);
-        }
-    });
-}
-
 // Channels first: the same, plane by plane. Padding is written out as zeros, which is right for finite weights; planes
 // of others, and windows that reach too far to be copied, go by the definition.
 template <class T, class Definition>
@@ -325,9 +289,7 @@ template <class T>
 void depthwise_forward(const Problem& p, const Kernels<T>& kernels, const T* x, const T* w, const T* bias, T* y,
                        int threads) {
     if (p.batch == 0 || p.outputs() == 0) return;
-    if (!by_planes(p))
-        return compact_channels<T>(p) > 0 ? by_channels(p, kernels, false, x, w, bias, y, threads)
-                                          : by_windows(p, kernels, false, x, w, bias, y, threads);
+    if (!by_planes(p)) return by_windows(p, kernels, false, x, w, bias, y, threads);
     by_planes(p, kernels, false, x, w, bias, y, threads, [&](int64_t i, int64_t c) {
         small_forward(one_channel(p, 1), x + i * p.inputs(), w + c * p.taps(), bias ? bias + c : nullptr,
                       y + i * p.outputs());
@@ -338,9 +300,7 @@ template <class T>
 void depthwise_grad_input(const Problem& p, const Kernels<T>& kernels, const T* w, const T* dy, T* dx, int threads) {
     if (p.batch == 0 || p.inputs() == 0) return;
     const T* none = nullptr;
-    if (!by_planes(p))
-        return compact_channels<T>(p) > 0 ? by_channels(p, kernels, true, dy, w, none, dx, threads)
-                                          : by_windows(p, kernels, true, dy, w, none, dx, threads);
+    if (!by_planes(p)) return by_windows(p, kernels, true, dy, w, none, dx, threads);
     by_planes(p, kernels, true, dy, w, none, dx, threads, [&](int64_t i, int64_t c) {
         small_grad_input(one_channel(p, 1), w + c * p.taps(), dy + i * p.outputs(), dx + i * p.inputs());
     });
