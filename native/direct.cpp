@@ -319,16 +319,26 @@ void direct_forward(const Problem& problem, const Kernels<T>& kernels, const T* 
 template <class T>
 void direct_grad_input(const Problem& problem, const Kernels<T>& kernels, const T* w, const T* dy, T* dx, int threads) {
     const Problem p = merged(problem);
-    const std::vector<Gather> gathers = gradient_gathers(p);
-    int64_t reached = 0;
-    for (const Gather& g : gathers) reached += g.axis[0].positions() * g.axis[1].positions() * g.axis[2].positions();
+    std::vector<GatherAxis> axes[3];
+    int64_t reached = 1;  // positions that some tap hits
+    for (int i = 0; i < 3; ++i) {
+        axes[i] = gradient_axes(p.axis[i]);
+        int64_t sum = 0;
+        for (const GatherAxis& axis : axes[i]) sum += axis.positions();
+        reached *= sum;
+    }
     if (reached < p.inputs()) {
         const int64_t size = p.batch * p.in_channels * p.inputs(), parts = size / (1 << 18) + 1;
         parallel_for(parts, threads, [&](int64_t i) {
             std::fill(dx + size / parts * i, i + 1 < parts ? dx + size / parts * (i + 1) : dx + size, T(0));
         });
     }
-    for (const Gather& g : gathers) Product<T>(g, kernels, w, nullptr, threads).compute(dy, dx, threads);
+    for (const GatherAxis& depth : axes[0])
+        for (const GatherAxis& height : axes[1])
+            for (const GatherAxis& width : axes[2]) {
+                const Gather g = gradient_gather(p, depth, height, width);
+                Product<T>(g, kernels, w, nullptr, threads).compute(dy, dx, threads);
+            }
 }
 
 template void direct_forward(const Problem&, const Kernels<float>&, const float*, const float*, const float*, float*,

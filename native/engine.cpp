@@ -66,6 +66,11 @@ Plan make_plan(const Problem& problem, Pass pass, bool wide, const Isa& isa, Alg
                  "",
                  work / multiplications_per_second,
                  static_cast<int64_t>(std::clamp(work / work_of_piece, 1.0, most_pieces))};
+    if (problem.batch == 0) {
+        plan.kernel = asked == Algorithm::winograd ? Kernel::winograd : Kernel::loops;
+        plan.reason = "an empty batch leaves nothing to compute";
+        return plan;
+    }
     const bool pays = !refusal && winograd_pays(problem, pass);
     if (asked == Algorithm::winograd || (asked == Algorithm::any && pays)) {
         plan.kernel = Kernel::winograd;
@@ -84,7 +89,7 @@ Plan make_plan(const Problem& problem, Pass pass, bool wide, const Isa& isa, Alg
         plan.tile = wide ? tile_of(isa.f64, columns) : tile_of(isa.f32, columns);
         plan.reason = asked == Algorithm::direct ? "it is asked for"
                       : refusal ? std::string("it serves every problem, and ") + refusal
-                                : "Winograd's tiles would reach so far beyond the image that they save too little";
+                                : "Winograd's tiles and transforms would cost more here than they save";
     }
     return plan;
 }

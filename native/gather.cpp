@@ -42,28 +42,6 @@ GatherAxis forward_axis(const Axis& a) {
     return axis;
 }
 
-// One for each residue of the input positions modulo the stride that taps hit.
-std::vector<GatherAxis> gradient_axes(const Axis& a) {
-    std::vector<GatherAxis> axes;
-    std::vector<std::pair<int64_t, Tap>> hits;  // residue and tap
-    for (int64_t t = a.kernel - 1; t >= 0; --t) {
-        const int64_t residue = modulo(a.dilation * t - a.pad, a.stride);
-        if (residue < a.input) hits.push_back({residue, {t, (residue + a.pad - a.dilation * t) / a.stride}});
-    }
-    std::stable_sort(hits.begin(), hits.end(), [](const auto& l, const auto& r) { return l.first < r.first; });
-    for (const auto& [residue, tap] : hits) {
-        if (axes.empty() || axes.back().start != residue) {
-            axes.emplace_back();
-            axes.back().start = residue;
-            axes.back().step = a.stride;
-            axes.back().source = a.output;
-        }
-        axes.back().taps.push_back(tap);
-    }
-    for (GatherAxis& axis : axes) split(axis, ceil_div(a.input - axis.start, a.stride));
-    return axes;
-}
-
 bool passed_through(const Axis& a) { return a.kernel == 1 && a.stride == 1 && a.pad == 0 && a.input == a.output; }
 
 }  // namespace
@@ -122,29 +100,40 @@ Gather forward_gather(const Problem& p) {
     return g;
 }
 
-std::vector<Gather> gradient_gathers(const Problem& p) {
-    const WeightStrides w = p.weight_strides();
-    std::vector<GatherAxis> axes[3];
-    for (int i = 0; i < 3; ++i) axes[i] = gradient_axes(p.axis[i]);
-    std::vector<Gather> gathers;
-    for (const GatherAxis& depth : axes[0]) {
-        for (const GatherAxis& height : axes[1]) {
-            for (const GatherAxis& width : axes[2]) {
-                gathers.push_back({p.batch,
-                                   p.groups,
-                                   p.group_outputs(),
-                                   p.group_inputs(),
-                                   {depth, height, width},
-                                   p.output_strides(),
-                                   p.input_strides(),
-                                   w.filter,
-                                   w.channel,
-                                   {w.tap[0], w.tap[1], w.tap[2]},
-                                   w.filter * p.group_outputs()});
-            }
-        }
+std::vector<GatherAxis> gradient_axes(const Axis& a) {
+    std::vector<GatherAxis> axes;
+    std::vector<std::pair<int64_t, Tap>> hits;  // residue and tap
+    for (int64_t t = a.kernel - 1; t >= 0; --t) {
+        const int64_t residue = modulo(a.dilation * t - a.pad, a.stride);
+        if (residue < a.input) hits.push_back({residue, {t, (residue + a.pad - a.dilation * t) / a.stride}});
     }
-    return gathers;
+    std::stable_sort(hits.begin(), hits.end(), [](const auto& l, const auto& r) { return l.first < r.first; });
+    for (const auto& [residue, tap] : hits) {
+        if (axes.empty() || axes.back().start != residue) {
+            axes.emplace_back();
+            axes.back().start = residue;
+            axes.back().step = a.stride;
+            axes.back().source = a.output;
+        }
+        axes.back().taps.push_back(tap);
+    }
+    for (GatherAxis& axis : axes) split(axis, ceil_div(a.input - axis.start, a.stride));
+    return axes;
+}
+
+Gather gradient_gather(const Problem& p, const GatherAxis& depth, const GatherAxis& height, const GatherAxis& width) {
+    const WeightStrides w = p.weight_strides();
+    return {p.batch,
+            p.groups,
+            p.group_outputs(),
+            p.group_inputs(),
+            {depth, height, width},
+            p.output_strides(),
+            p.input_strides(),
+            w.filter,
+            w.channel,
+            {w.tap[0], w.tap[1], w.tap[2]},
+            w.filter * p.group_outputs()};
 }
 
 std::vector<Block> blocks_of(const Gather& g, int64_t positions) {

@@ -67,8 +67,11 @@ struct Block {
 Problem merged(const Problem& problem);
 
 Gather forward_gather(const Problem& problem);
-// One for each residue that taps hit; positions of other residues have no gradient but zero.
-std::vector<Gather> gradient_gathers(const Problem& problem);
+// An axis of the gradient of the input for each residue that taps hit; positions of other residues have no gradient but
+// zero. Any three of them make a gather.
+std::vector<GatherAxis> gradient_axes(const Axis& axis);
+Gather gradient_gather(const Problem& problem, const GatherAxis& depth, const GatherAxis& height,
+                       const GatherAxis& width);
 
 // All of a result in blocks of about `positions`, whole rows where possible.
 std::vector<Block> blocks_of(const Gather& gather, int64_t positions);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -504,7 +505,7 @@ def test_bench_keeps_the_rows_of_a_run_that_was_interrupted(
         ([TINY, "--layout", "nchw"], "layout is 'nchw'"),
         ([TINY, "--seconds", "0"], "seconds is 0.0, and a number above 0 is needed"),
         ([TINY, "--seconds", "inf"], "seconds is inf, and a number above 0 is needed"),
-        ([TINY, "--threads", "0"], "count is 0, and it has to be at least 1"),
+        ([TINY, "--threads", "0"], "threads is 0, and it has to be at least 1"),
         ([TINY, "--against", "jax"], "against is 'jax', and it has to be torch."),
         ([TINY, "--csv", "nowhere/rows.csv"], "csv 'nowhere/rows.csv' lies in a folder that does not exist"),
         ([TINY, "--json", "."], "json '.' is a folder, and a file is to be written"),
@@ -590,3 +591,20 @@ def test_rival_answers_what_pytorch_cannot_do_with_its_own_words() -> None:
             rival.one_call("forward", "sideways")
     finally:
         rival.close()
+
+
+@pytest.mark.parametrize(
+    ("threads", "message"),
+    [
+        (0, "threads is 0, and it has to be at least 1."),
+        (2**40, f"threads is {2**40}, and it has to be at most 1024."),
+    ],
+)
+def test_numbers_of_threads_out_of_range_are_refused_by_their_name(threads: int, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        report_bench(["conv1d:n1,c1-1,i8,k3"], threads=threads)
+
+
+def test_a_family_without_a_suite_is_told_to_name_one() -> None:
+    with pytest.raises(ValueError, match="only the layers of a suite have one: name a suite too"):
+        report_bench(["conv1d:n1,c1-1,i8,k3"], family="resnet")

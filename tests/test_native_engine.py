@@ -321,3 +321,20 @@ def test_array_that_is_too_large_is_an_error_in_a_sentence() -> None:
         MemoryError, match="an array needs 9007199254 MB, and the system does not grant them: compute"
     ):
         empty((2**50,), "float64")
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("algorithm", [None, "direct", "winograd"])
+def test_an_empty_batch_has_an_empty_result_and_no_gradient_under_every_algorithm(
+    algorithm: str | None,
+) -> None:
+    x, w = np.ones((0, 16, 6, 2), np.float32), np.ones((18, 16, 3, 3), np.float32)
+    with bl.engines.use("native", algorithm=algorithm):
+        assert "empty batch" in str(bl.engines.explain_choice("conv2d:n0,c16-18,i6x2,k3x3,p1"))
+        y, cache = bl.conv_forward(x, w, padding=1)
+        dx, dw = bl.conv_backward(y, cache)
+    assert y.shape == (0, 18, 6, 2)
+    assert dx is not None
+    assert dx.shape == x.shape
+    assert dw is not None
+    assert not dw.any()

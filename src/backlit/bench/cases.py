@@ -100,7 +100,11 @@ def cases(
     kept = tuple(case for case in found.values() if wanted.lower() in case.family.lower())
     if not kept:
         families = sorted({case.family for case in found.values()} - {""})
-        raise ValueError(f"family is {shown(wanted)}, and the families are {', '.join(families) or 'none'}.")
+        if not families:
+            raise ValueError(
+                f"family is {shown(wanted)}, and only the layers of a suite have one: name a suite too."
+            )
+        raise ValueError(f"family is {shown(wanted)}, and the families are {', '.join(families)}.")
     return kept
 
 

@@ -12,8 +12,10 @@ from backlit.bench.cases import cases
 from backlit.bench.results import Row
 from backlit.bench.run import Machine, run_bench
 from backlit.bench.table import Table
-from backlit.sizes import LAYOUTS
+from backlit.sizes import LAYOUTS, integer
 from backlit.trial import PASSES
+
+MOST_THREADS = 1024
 
 
 def report_bench(
@@ -55,6 +57,8 @@ def report_bench(
     """
     wanted = cases(descriptors, suites, family)
     if threads is not None:
+        if integer("threads", threads, 1) > MOST_THREADS:
+            raise ValueError(f"threads is {threads}, and it has to be at most {MOST_THREADS}.")
         engines.set_num_threads(threads)
     json_path, csv_path = files.checked("json", json), files.checked("csv", csv)
     table = Table(

@@ -39,7 +39,7 @@ def get_num_threads() -> int:
         return _chosen
     for name in _VARIABLES:
         text = os.environ.get(name, "").strip()
-        if text.isdecimal() and len(text) < 10 and int(text) >= 1:
+        if text.isdecimal() and len(text) < 19 and int(text) >= 1:
             return int(text)
         if text and name == "BACKLIT_NUM_THREADS":  # OMP_NUM_THREADS is not ours, and may hold a list
             raise ValueError(
