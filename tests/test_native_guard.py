@@ -83,5 +83,5 @@ if child == 0:
     os.close(2)
     ctypes.string_at(a.ctypes.data + {offset}, 1)
     os._exit(0)
-assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGSEGV
+assert os.waitpid(child, 0)[1] != 0  # killed by the signal, or ended by a sanitizer that caught it
 """)
