@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "memory.h"
+#include "problem.h"
 #include "threads.h"
 
 namespace backlit {
@@ -12,8 +13,6 @@ constexpr int64_t worth_a_piece = 1 << 15;  // elements that a piece of work add
 constexpr int64_t most_pieces = 64;         // of rows, each with private sums
 constexpr int64_t most_sums = 1 << 18;      // of all pieces together
 constexpr int lanes = 16;                   // sums side by side, so that no addition waits for the one before
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 template <class T>
 double sum(const T* values, int64_t count) {

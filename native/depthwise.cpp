@@ -16,8 +16,6 @@ namespace {
 constexpr int64_t piece_numbers = int64_t{1} << 16;
 constexpr int64_t most_chunks = 32;  // sums that are kept apart and added in order
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // One channel of a batch as a problem of its own.
 Problem one_channel(Problem p, int64_t batch) {
     p.batch = batch;

@@ -78,8 +78,6 @@ class BlockGather {
     }
 
   private:
-    static Range common(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
-
     // The positions of the block that read at the same taps, in tiles whose rows run along the axis that needs fewest.
     void rectangle(const Panel<T>* first, const Panel<T>* last, const Interval& a, const Interval& b,
                    const Interval& c) {

@@ -17,8 +17,6 @@ constexpr int64_t work_of_chunk = 1 << 19;   // multiplications for which sums o
 constexpr int64_t chunk_positions = 512;     // for which it pays to add sums of its own to the others
 constexpr int64_t most_chunks = 32;
 
-Range common(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
-
 // dw of one group in panels [panel][tap][input][column of the panel], taps by ascending offset; dy of a block with the
 // columns of a panel side by side.
 template <class T>

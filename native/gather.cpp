@@ -5,8 +5,6 @@
 namespace backlit {
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
-
 int64_t modulo(int64_t a, int64_t b) { return ((a % b) + b) % b; }
 
 // The first position that reads source position `at` or a later one.

@@ -7,6 +7,7 @@
 // What lies in the padding is never read: positions are split where the set of taps that read something changes.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -19,6 +20,8 @@ struct Range {
 
     int64_t size() const { return end - begin; }
 };
+
+inline Range common(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
 
 struct Tap {
     int64_t number;  // in the kernel

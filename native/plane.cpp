@@ -10,8 +10,6 @@ constexpr int64_t staged_limit = int64_t{1} << 18;  // more than this is not wor
 constexpr int64_t longest_row = 1024;
 
 int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace
 
 int64_t Plane::Phases::index(int64_t phase) const {

@@ -14,8 +14,6 @@ namespace {
 
 constexpr int64_t piece_numbers = int64_t{1} << 16;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // With one channel both layouts are the same, and only planes have lanes to fill.
 bool by_planes(const Problem& p) { return !p.channels_last || p.in_channels == 1; }
 

@@ -5,6 +5,9 @@
 
 namespace backlit {
 
+// a / b, rounded up; b is positive.
+inline int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
+
 // One spatial axis: output position o reads, at tap k, input position stride*o + dilation*k - pad, if there is one.
 struct Axis {
     int64_t input = 1, output = 1, kernel = 1, stride = 1, dilation = 1;

@@ -10,8 +10,6 @@ struct Reach {
     int64_t first, last;
 };
 
-int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
-
 Reach reach(const Axis& axis, int64_t o) {
     const int64_t start = axis.stride * o - axis.pad;  // what tap 0 reads
     const int64_t first = start < 0 ? ceil_div(-start, axis.dilation) : 0;

@@ -55,7 +55,7 @@ void transform_weights(const Kernels<float>& kernels, const Filters& f, const fl
         } else {
             // Whole squares where the array goes on for so long: what is written past the nine taps belongs to the next
             // step, which overwrites it.
-            const int64_t squares = divide_up(9, kernels.lanes) * kernels.lanes;
+            const int64_t squares = ceil_div(9, kernels.lanes) * kernels.lanes;
             for (int64_t r = 0; r < count; ++r, from += f.step) {
                 const int64_t columns = f.end - from >= (used - 1) * f.lane + squares ? squares : 9;
                 kernels.transpose(from, f.lane, used, columns, gathered + r * 9 * width, width, false);
@@ -79,7 +79,7 @@ void transform_source(const Convolution& c, const Kernels<float>& kernels, const
 // points (tiles, 36, width) (+)= data (36, tiles, depth) times weights (36, depth, width).
 void multiply(const TileShape<float>& shape, const float* data, int64_t data_tile, int64_t data_point, int64_t tiles,
               const float* weights, int64_t weights_point, int64_t depth, float* points, bool add) {
-    const int64_t width = shape.columns, groups = divide_up(tiles, shape.rows);
+    const int64_t width = shape.columns, groups = ceil_div(tiles, shape.rows);
     for (int64_t p = 0; p < 36; ++p) {
         for (int64_t g = 0; g < groups; ++g) {
             const int64_t first = tiles * g / groups, rows = tiles * (g + 1) / groups - first;
@@ -118,7 +118,7 @@ void convolve_private(const Convolution& c, const Kernels<float>& kernels, const
     const int64_t per_group = 36 * (depth * panels.padded() + 16 * panels.count());
     const auto place = [&](int64_t panel) { return 36 * (depth * panels.first(panel) + 16 * panel); };
     Buffer<float> weights(groups * per_group);
-    const int64_t parts = divide_up(depth, filter_block);
+    const int64_t parts = ceil_div(depth, filter_block);
     parallel_for(groups * panels.count() * parts, threads, [&](int64_t piece) {
         const int64_t group = piece / parts / panels.count(), panel = piece / parts % panels.count();
         const int64_t first = piece % parts * filter_block, last = std::min(depth, first + filter_block);
@@ -130,7 +130,7 @@ void convolve_private(const Convolution& c, const Kernels<float>& kernels, const
             panels.used(panel), width, first, last, gathered.data(),
             weights.data() + group * per_group + place(panel) + first * width, depth * width + 16);
     });
-    const int64_t data_tile = divide_up(depth, kernels.lanes) * kernels.lanes + 16, data_point = cut.tiles * data_tile;
+    const int64_t data_tile = ceil_div(depth, kernels.lanes) * kernels.lanes + 16, data_point = cut.tiles * data_tile;
     parallel_for(groups * cut.blocks, threads, [&](int64_t piece) {
         const int64_t group = piece / cut.blocks, block = piece % cut.blocks;
         const int64_t first = strips.cut(block, cut.blocks), last = strips.cut(block + 1, cut.blocks);
@@ -155,12 +155,12 @@ void convolve_shared(const Convolution& c, const Kernels<float>& kernels, const 
                      int threads) {
     const int64_t depth = c.steps();
     const Panels panels(c.lanes(), kernels);
-    const int64_t data_tile = divide_up(depth, kernels.lanes) * kernels.lanes + 16, data_point = cut.tiles * data_tile;
+    const int64_t data_tile = ceil_div(depth, kernels.lanes) * kernels.lanes + 16, data_point = cut.tiles * data_tile;
     Buffer<float> data(36 * data_point);
     for (int64_t turn = 0; turn < c.groups * cut.blocks; ++turn) {
         const int64_t group = turn / cut.blocks, block = turn % cut.blocks;
         const int64_t first = strips.cut(block, cut.blocks), last = strips.cut(block + 1, cut.blocks);
-        const int64_t tiles = strips.before(last) - strips.before(first), parts = divide_up(depth, depth_block);
+        const int64_t tiles = strips.before(last) - strips.before(first), parts = ceil_div(depth, depth_block);
         parallel_for((last - first) * parts, threads, [&](int64_t piece) {
             const int64_t i = first + piece / parts, channel = piece % parts * depth_block;
             transform_source(c, kernels, strips.at(i), group, channel, std::min(depth, channel + depth_block),

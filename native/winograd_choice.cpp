@@ -66,14 +66,14 @@ Cut cut_of(const Strips& strips, int64_t steps, int64_t lanes) {
     constexpr double most_weights = 4e6, many_weights = 1.5e6;
     const double weights = 36 * static_cast<double>(steps) * static_cast<double>(lanes);
     if (weights > most_weights || (weights > many_weights && strips.tiles() <= 64)) {
-        const int64_t blocks = std::min(divide_up(strips.tiles(), most_shared_tiles), strips.count);
-        return {true, blocks, divide_up(strips.count, blocks) * strips.longest};
+        const int64_t blocks = std::min(ceil_div(strips.tiles(), most_shared_tiles), strips.count);
+        return {true, blocks, ceil_div(strips.count, blocks) * strips.longest};
     }
     const int64_t enough = std::max<int64_t>(14, strips.tiles() / 16);  // so that there is work for several threads
     const int64_t most = std::max<int64_t>(8, std::min({int64_t(56), enough, cached / (36 * steps)}));
-    int64_t blocks = divide_up(strips.count, std::max<int64_t>(1, most / strips.longest));
-    if (blocks > 8) blocks = std::min(divide_up(blocks, 8) * 8, strips.count);
-    return {false, blocks, divide_up(strips.count, blocks) * strips.longest};
+    int64_t blocks = ceil_div(strips.count, std::max<int64_t>(1, most / strips.longest));
+    if (blocks > 8) blocks = std::min(ceil_div(blocks, 8) * 8, strips.count);
+    return {false, blocks, ceil_div(strips.count, blocks) * strips.longest};
 }
 
 int64_t private_chunks(const Strips& strips, int64_t inputs, int64_t outputs) {
@@ -85,12 +85,12 @@ int64_t winograd_pieces(const Problem& p, Pass pass) {
     const Strips strips = strips_of(p, pass);
     if (pass == Pass::grad_weight) {
         const int64_t chunks = private_chunks(strips, p.group_inputs(), p.group_outputs());
-        return chunks ? p.groups * chunks : divide_up(p.group_inputs(), 32) * divide_up(p.group_outputs(), 32);
+        return chunks ? p.groups * chunks : ceil_div(p.group_inputs(), 32) * ceil_div(p.group_outputs(), 32);
     }
     const bool forward = pass == Pass::forward;
     const int64_t lanes = forward ? p.group_outputs() : p.group_inputs();
     const Cut cut = cut_of(strips, forward ? p.group_inputs() : p.group_outputs(), lanes);
-    return cut.shared ? divide_up(lanes, 32) : p.groups * cut.blocks;
+    return cut.shared ? ceil_div(lanes, 32) : p.groups * cut.blocks;
 }
 
 std::string winograd_tile(const Problem& p, Pass pass) {

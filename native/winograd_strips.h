@@ -9,8 +9,6 @@
 
 namespace backlit {
 
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 struct Strip {
     int64_t sample, top, left;  // of its first output
     int64_t tiles;
@@ -23,10 +21,10 @@ struct Strips {
     int64_t count;  // strips in all
 
     Strips(int64_t batch, int64_t height, int64_t width)
-        : rows(divide_up(height, 4)),
-          columns(divide_up(width, 4)),
-          parts(divide_up(columns, winograd_strip)),
-          longest(divide_up(columns, parts)),
+        : rows(ceil_div(height, 4)),
+          columns(ceil_div(width, 4)),
+          parts(ceil_div(columns, winograd_strip)),
+          longest(ceil_div(columns, parts)),
           count(batch * rows * parts) {}
 
     int64_t tiles() const { return count / parts * columns; }
@@ -60,11 +58,11 @@ struct Panels {
     Panels(int64_t channels, const Kernels<float>& kernels)
         : channels(channels), lanes(kernels.lanes), wide(kernels.shape[kernels.tall].columns) {}
 
-    int64_t count() const { return divide_up(channels, wide); }
-    int64_t padded() const { return divide_up(channels, lanes) * lanes; }  // channels in whole vectors
+    int64_t count() const { return ceil_div(channels, wide); }
+    int64_t padded() const { return ceil_div(channels, lanes) * lanes; }  // channels in whole vectors
     int64_t first(int64_t panel) const { return panel * wide; }
     int64_t used(int64_t panel) const { return std::min(wide, channels - first(panel)); }
-    int64_t width(int64_t panel) const { return divide_up(used(panel), lanes) * lanes; }
+    int64_t width(int64_t panel) const { return ceil_div(used(panel), lanes) * lanes; }
 };
 
 // The micro-tiles whose columns are the width of a panel: one or two vectors.

@@ -55,7 +55,7 @@ void multiply(const Correlation& c, const float* x, const float* dy, int64_t roo
               int64_t output, float* sums, bool add) {
     const int64_t rows = c.inputs.used(input), a_width = c.inputs.width(input), width = c.outputs.width(output);
     const TileShape<float>& shape = shape_of(c.kernels, width);
-    const int64_t groups = divide_up(rows, shape.rows);
+    const int64_t groups = ceil_div(rows, shape.rows);
     x += place(c.inputs, input, room);
     dy += place(c.outputs, output, room);
     for (int64_t p = 0; p < 36; ++p) {
@@ -92,8 +92,8 @@ void correlate_private(const Correlation& c, int64_t chunks, float* dw, int thre
     parallel_for(p.groups * chunks, threads, [&](int64_t piece) {
         const int64_t group = piece / chunks, chunk = piece % chunks;
         const int64_t first = c.strips.cut(chunk, chunks), last = c.strips.cut(chunk + 1, chunks);
-        const int64_t turns = divide_up(last - first, std::max<int64_t>(1, most_tiles / c.strips.longest));
-        const int64_t room = divide_up(last - first, turns) * c.strips.longest;
+        const int64_t turns = ceil_div(last - first, std::max<int64_t>(1, most_tiles / c.strips.longest));
+        const int64_t room = ceil_div(last - first, turns) * c.strips.longest;
         const int64_t one = 36 * c.inputs.wide * c.outputs.wide;
         Buffer<float> x(36 * room * c.inputs.padded()), dy(36 * room * c.outputs.padded()), sums(pairs * one);
         for (int64_t turn = 0; turn < turns; ++turn) {
@@ -117,7 +117,7 @@ void correlate_private(const Correlation& c, int64_t chunks, float* dw, int thre
         }
     });
     constexpr int64_t run = 4096;
-    parallel_for(divide_up(size, run), threads, [&](int64_t piece) {
+    parallel_for(ceil_div(size, run), threads, [&](int64_t piece) {
         const int64_t first = piece * run, last = std::min(size, first + run);
         std::copy(partial.data() + first, partial.data() + last, dw + first);
         for (int64_t chunk = 1; chunk < chunks; ++chunk) {
@@ -132,8 +132,8 @@ void correlate_shared(const Correlation& c, float* dw, int threads) {
     const Problem& p = c.problem;
     const int64_t pairs = c.inputs.count() * c.outputs.count(), panels = c.inputs.count() + c.outputs.count();
     const int64_t most = p.group_inputs() + p.group_outputs() > 768 ? most_tiles / 2 : most_tiles;
-    const int64_t chunks = std::min(divide_up(c.strips.tiles(), most), c.strips.count);
-    const int64_t room = divide_up(c.strips.count, chunks) * c.strips.longest;
+    const int64_t chunks = std::min(ceil_div(c.strips.tiles(), most), c.strips.count);
+    const int64_t room = ceil_div(c.strips.count, chunks) * c.strips.longest;
     Buffer<float> x(36 * room * c.inputs.padded()), dy(36 * room * c.outputs.padded());
     for (int64_t turn = 0; turn < p.groups * chunks; ++turn) {
         const int64_t group = turn / chunks, chunk = turn % chunks;
